@@ -1,0 +1,274 @@
+//! What a turn leaves behind: a delta, and the commit that makes it a grain's next state.
+
+use std::sync::Arc;
+
+use crate::codec::{DecodeError, Reader, put_bytes, put_varint};
+use crate::id::{Ballot, GrainKey, GrainName, GrainType, HostId, ModuleHash, Revision, Seq};
+use crate::page::{PatchMerge, Patches};
+use crate::reply_table::StoredReply;
+
+/// What changed in an instance: the memory's length, all saved globals, and the changed ranges of its pages.
+///
+/// Over the module's base image when it is a grain's first commit or an image, over the commit before otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delta {
+    /// The linear memory's length in bytes, a multiple of 64 KiB. Never shrinks.
+    pub memory_len: u64,
+    /// All mutable globals in the module's order, as raw bits.
+    pub globals: Vec<u128>,
+    /// Changed pages.
+    pub patches: Patches,
+}
+
+impl Delta {
+    /// `first` and then `rest`, as one delta over what `first` was over. `None` when there are none.
+    pub fn merge<'a>(deltas: impl IntoIterator<Item = &'a Delta>) -> Option<Delta> {
+        let mut merge = PatchMerge::new();
+        let mut last = None;
+        for delta in deltas {
+            merge.add(&delta.patches);
+            last = Some(delta);
+        }
+        last.map(|delta| Delta {
+            memory_len: delta.memory_len,
+            globals: delta.globals.clone(),
+            patches: merge.patches(),
+        })
+    }
+
+    /// Appends the stored form.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.memory_len);
+        put_varint(out, self.globals.len() as u64);
+        for global in &self.globals {
+            put_varint(out, *global);
+        }
+        put_bytes(out, self.patches.as_bytes());
+    }
+
+    /// Reads the stored form.
+    pub fn decode(reader: &mut Reader<'_>) -> Result<Delta, DecodeError> {
+        let memory_len = reader.varint()?;
+        let count: usize = reader.varint()?;
+        // No more than bytes are left: a damaged count must not reserve memory.
+        let mut globals = Vec::with_capacity(count.min(reader.rest().len()));
+        for _ in 0..count {
+            globals.push(reader.varint128()?);
+        }
+        let patches = Patches::from_bytes(reader.bytes()?)?;
+        Ok(Delta {
+            memory_len,
+            globals,
+            patches,
+        })
+    }
+}
+
+/// Which commit of a grain this is and whose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The activation that made it.
+    pub ballot: Ballot,
+    /// The commit's number.
+    pub seq: Seq,
+    /// [`Commit::hash`] of this commit: names the state, as it covers the hash of the one before.
+    pub hash: [u8; 16],
+    /// The module whose memory this is.
+    pub module: ModuleHash,
+    /// That module's revision of the grain's type.
+    pub revision: Revision,
+}
+
+/// What a commit does to its grain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The next state is the delta over the state before (over the base image after [`Change::Delete`], or at first).
+    Delta(Delta),
+    /// The grain is as if it had never been called; its numbering goes on.
+    Delete,
+}
+
+/// One grain's next state, as the log and the replicas hold it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// Whose state.
+    pub grain: GrainName,
+    /// The activation that makes it.
+    pub ballot: Ballot,
+    /// Its number: one more than the commit before.
+    pub seq: Seq,
+    /// The hash of the commit before, zeros at first.
+    pub prev_hash: [u8; 16],
+    /// The module whose memory this is.
+    pub module: ModuleHash,
+    /// That module's revision of the grain's type.
+    pub revision: Revision,
+    /// What it does.
+    pub change: Change,
+    /// Replies that a repeated call gets, added by this commit.
+    pub replies: Vec<Arc<StoredReply>>,
+}
+
+/// What storage has to know of a commit without reading what it does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Whose state.
+    pub grain: GrainName,
+    /// Its number.
+    pub seq: Seq,
+    /// The hash of the commit before.
+    pub prev_hash: [u8; 16],
+    /// Whether it is a [`Change::Delete`].
+    pub deletes: bool,
+}
+
+/// The form's version, the first byte of every record.
+const FORM: u8 = 1;
+
+impl Commit {
+    /// Appends the stored form.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(FORM);
+        put_bytes(out, self.grain.kind.as_str().as_bytes());
+        put_bytes(out, self.grain.key.as_str().as_bytes());
+        put_varint(out, self.ballot.counter);
+        out.extend_from_slice(&self.ballot.host.0);
+        put_varint(out, self.ballot.incarnation);
+        put_varint(out, self.seq.0);
+        out.extend_from_slice(&self.prev_hash);
+        out.extend_from_slice(&self.module.0);
+        put_varint(out, self.revision.0);
+        match &self.change {
+            Change::Delta(delta) => {
+                out.push(0);
+                delta.encode(out);
+            }
+            Change::Delete => out.push(1),
+        }
+        put_varint(out, self.replies.len() as u64);
+        for reply in &self.replies {
+            reply.encode(out);
+        }
+    }
+
+    /// Reads the front of the stored form and stops before the change.
+    pub fn summary(bytes: &[u8]) -> Result<Summary, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let grain = decode_name(&mut reader)?;
+        reader.varint::<u64>()?;
+        reader.take(16)?;
+        reader.varint::<u32>()?;
+        let seq = Seq(reader.varint()?);
+        let prev_hash = reader.array()?;
+        reader.take(32)?;
+        reader.varint::<u32>()?;
+        let deletes = reader.byte()? == 1;
+        Ok(Summary {
+            grain,
+            seq,
+            prev_hash,
+            deletes,
+        })
+    }
+
+    /// Reads the stored form; all of `bytes` must be one commit.
+    pub fn decode(bytes: &[u8]) -> Result<Commit, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let grain = decode_name(&mut reader)?;
+        let counter = reader.varint()?;
+        let host = HostId(reader.array()?);
+        let incarnation = reader.varint()?;
+        let seq = Seq(reader.varint()?);
+        let prev_hash = reader.array()?;
+        let module = ModuleHash(reader.array()?);
+        let revision = Revision(reader.varint()?);
+        let change = match reader.byte()? {
+            0 => Change::Delta(Delta::decode(&mut reader)?),
+            1 => Change::Delete,
+            _ => return Err(reader.error("0 or 1: what the commit does")),
+        };
+        let count: usize = reader.varint()?;
+        let mut replies = Vec::with_capacity(count.min(reader.rest().len()));
+        for _ in 0..count {
+            replies.push(Arc::new(StoredReply::decode(&mut reader)?));
+        }
+        reader.finish()?;
+        Ok(Commit {
+            grain,
+            ballot: Ballot {
+                counter,
+                host,
+                incarnation,
+            },
+            seq,
+            prev_hash,
+            module,
+            revision,
+            change,
+            replies,
+        })
+    }
+
+    /// The hash of a commit's stored form, which holds the hash of the one before: equal hashes mean equal histories.
+    pub fn hash(encoded: &[u8]) -> [u8; 16] {
+        let mut out = [0; 16];
+        out.copy_from_slice(&blake3::hash(encoded).as_bytes()[..16]);
+        out
+    }
+
+    /// The head of a grain whose last commit is this one, whose stored form hashes to `hash`.
+    pub fn head(&self, hash: [u8; 16]) -> Head {
+        Head {
+            ballot: self.ballot,
+            seq: self.seq,
+            hash,
+            module: self.module,
+            revision: self.revision,
+        }
+    }
+}
+
+/// The form's version and the grain's name.
+fn decode_name(reader: &mut Reader<'_>) -> Result<GrainName, DecodeError> {
+    if reader.byte()? != FORM {
+        return Err(reader.error("a record of form 1"));
+    }
+    let kind = GrainType::new(reader.text()?).map_err(|_| reader.error("a grain type"))?;
+    let key = GrainKey::new(reader.text()?).map_err(|_| reader.error("a grain key"))?;
+    Ok(GrainName::new(kind, key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_is_the_commits() {
+        for change in [Change::Delete, Change::Delta(Delta::default())] {
+            let commit = Commit {
+                grain: GrainName::new(GrainType::new("a").unwrap(), GrainKey::new("b").unwrap()),
+                ballot: Ballot {
+                    counter: 300,
+                    host: HostId([1; 16]),
+                    incarnation: 200,
+                },
+                seq: Seq(1000),
+                prev_hash: [2; 16],
+                module: ModuleHash([3; 32]),
+                revision: Revision(4),
+                change,
+                replies: Vec::new(),
+            };
+            let mut bytes = Vec::new();
+            commit.encode(&mut bytes);
+            assert_eq!(Commit::decode(&bytes), Ok(commit.clone()));
+            let summary = Summary {
+                grain: commit.grain,
+                seq: commit.seq,
+                prev_hash: commit.prev_hash,
+                deletes: commit.change == Change::Delete,
+            };
+            assert_eq!(Commit::summary(&bytes), Ok(summary));
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! What a grain host decides, apart from how it does it.
+//!
+//! Ids, messages, what a turn changed ([`commit`]), the table of stored replies, and the activation machine. Nothing here
+//! reads a clock, opens a socket or a file, starts a thread or iterates in an order that differs between runs: time and
+//! randomness come in as arguments, decisions go out as data that a test can print and compare.
+//!
+//! The machines share one shape: `handle(&mut self, input, &mut Vec<Output>)`. The host drives them from tokio tasks, a
+//! simulator from a virtual clock.
+//!
+//! **Not here:** how a guest runs (`granary_host::wasm`), how bytes reach the disk (`granary_host::storage`).
+
+pub mod activation;
+pub mod api;
+pub mod codec;
+pub mod commit;
+pub mod id;
+pub mod message;
+pub mod page;
+pub mod reply_table;
+pub mod time;
+pub mod waits;
