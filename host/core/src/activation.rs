@@ -1,0 +1,529 @@
+//! The activation machine: a grain in memory.
+//!
+//! It holds the mailbox, lets one turn run at a time, numbers commits, and keeps replies back until what they could see is
+//! durable. Turns of a grain don't wait for each other's commits: while the replies of earlier turns wait for the disk, later
+//! turns run (*pipelining*, bounded by [`Limits`]).
+//!
+//! # What a reply waits for
+//!
+//! The *horizon* is the highest place in the commit log that this activation's state depends on: its own commits (when its
+//! type promises `committed`) and the commits of every grain whose reply one of its turns has seen. A reply to the outside
+//! leaves when the horizon, as it was at the end of its turn, is durable. A reply to a grain on the same host leaves at once
+//! and carries the horizon along, so the caller's own replies wait for it.
+//!
+//! # A turn that fails
+//!
+//! A turn that traps or exceeds a limit leaves no trace: its instance is dropped, and the next turn runs on one that is
+//! rebuilt from the commits of the turns that ended well, durable or not. Those commits are never undone: a later trap
+//! can't take back an earlier turn.
+//!
+//! # Architecture invariants
+//!
+//! - At most one turn runs at a time, and none while the machine waits for [`Input::Appended`].
+//! - A seq is given out once, and only to a turn that ended well.
+//! - No reply to the outside leaves before its horizon is durable.
+//! - A call that may come again ([`Once`]) is at work at most once, and has either its effect and a table entry or neither.
+//!
+//! **Not here:** I/O, the instance, the clock, and who waits behind a [`Token`].
+
+mod event;
+mod mailbox;
+mod pipeline;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+pub use self::event::{CommitOrder, Input, Limits, Loaded, Now, Output, TurnEnd};
+use self::mailbox::Mailbox;
+use self::pipeline::{Pending, Pipeline};
+use crate::api::{CallFailure, Code, Committed, Durability};
+use crate::id::{CallId, Lsn, Revision, Seq};
+use crate::message::{Caller, Once, Reply, Request, Token, Work};
+use crate::reply_table::{Outcome, REPLY_LIMIT, ReplyTable, StoredReply};
+use crate::time::{Time, WallMillis};
+
+#[derive(Debug)]
+enum Phase {
+    /// No instance; the next request loads one.
+    Cold,
+    Loading,
+    /// An instance, no turn.
+    Idle,
+    Running(Running),
+    /// Between [`Output::Commit`] and [`Input::Appended`].
+    Committing(Running, Result<Vec<u8>, CallFailure>),
+    /// A `volatile` grain's state is being written before it leaves memory.
+    Leaving,
+    Gone,
+}
+
+/// The running turn, as far as its end needs it.
+#[derive(Debug)]
+struct Running {
+    /// `None` when the caller no longer waits.
+    token: Option<Token>,
+    caller: Caller,
+    may_commit: bool,
+    delete: bool,
+    once: Option<Once>,
+}
+
+/// One grain in memory. See the module's text.
+#[derive(Debug)]
+pub struct Activation {
+    durability: Durability,
+    limits: Limits,
+    phase: Phase,
+    mailbox: Mailbox,
+    pipeline: Pipeline,
+    replies: ReplyTable,
+    /// `volatile`: what its turns have left that no commit holds yet.
+    unsaved: Option<Vec<Arc<StoredReply>>>,
+    /// Calls that wait or run and may not be at work twice.
+    at_work: BTreeSet<CallId>,
+    seq: Seq,
+    exists: bool,
+    revision: Revision,
+    horizon: Lsn,
+    last_used: Time,
+}
+
+impl Activation {
+    /// An activation that has not loaded anything yet.
+    pub fn new(durability: Durability, limits: Limits) -> Activation {
+        Activation {
+            durability,
+            limits,
+            phase: Phase::Cold,
+            mailbox: Mailbox::default(),
+            pipeline: Pipeline::default(),
+            replies: ReplyTable::new(),
+            unsaved: None,
+            at_work: BTreeSet::new(),
+            seq: Seq(0),
+            exists: false,
+            revision: Revision(0),
+            horizon: Lsn(0),
+            last_used: Time(0),
+        }
+    }
+
+    /// Takes one input and appends what is to be done, in order.
+    ///
+    /// # Panics
+    ///
+    /// When the driver answers something that wasn't asked: a fault of the host, never of a guest or a caller.
+    pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
+        match input {
+            Input::Arrive(request) => self.arrive(now, request, out),
+            Input::Loaded(loaded) => self.loaded(now, loaded),
+            Input::LoadFailed(failure) => self.load_failed(failure, out),
+            Input::Ended { end, seen } => self.ended(now, end, seen, out),
+            Input::Appended { lsn, bytes } => self.appended(now, lsn, bytes, out),
+            Input::Durable => self.release(now, out),
+            Input::Withdraw(token) => self.withdraw(token, out),
+            Input::Evict => self.evict(out),
+        }
+        if matches!(self.phase, Phase::Cold | Phase::Idle) {
+            self.start_next(now, out);
+        }
+    }
+
+    /// The lowest place that a reply waits for, if one does: call [`Input::Durable`] when it is durable.
+    pub fn waits_for(&self) -> Option<Lsn> {
+        self.pipeline.first()
+    }
+
+    /// The grain's last commit.
+    pub fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    /// Whether the grain has state.
+    pub fn exists(&self) -> bool {
+        self.exists
+    }
+
+    /// The revision that runs; 0 before the first load.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// When the last turn ended.
+    pub fn last_used(&self) -> Time {
+        self.last_used
+    }
+
+    /// Requests that wait.
+    pub fn queued(&self) -> usize {
+        self.mailbox.len()
+    }
+
+    /// Whether nothing is going on, so that [`Input::Evict`] would end the activation.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Cold | Phase::Idle) && self.mailbox.is_empty() && self.pipeline.is_empty()
+    }
+
+    fn arrive(&mut self, now: Now, request: Request, out: &mut Vec<Output>) {
+        if matches!(self.phase, Phase::Gone) {
+            out.push(Output::Return(request));
+            return;
+        }
+        if !self.mailbox.has_room(&request, &self.limits) {
+            let detail = format!(
+                "the grain's mailbox is full: {} requests or {} bytes wait already",
+                self.limits.mailbox_messages, self.limits.mailbox_bytes
+            );
+            self.fail(request.token, CallFailure::before(Code::MailboxFull, detail), out);
+            return;
+        }
+        if let Some(once) = &request.once {
+            if self.at_work.contains(&once.call) {
+                let detail = "a request with this idempotency-key is being worked on: ask again for its reply";
+                self.fail(request.token, CallFailure::before(Code::InProgress, detail), out);
+                return;
+            }
+            if self.repeat(now, &request, out) {
+                return;
+            }
+            self.at_work.insert(once.call);
+        }
+        self.mailbox.push(request);
+    }
+
+    /// Answers a call that the grain has a stored reply for. Returns whether it had.
+    fn repeat(&mut self, now: Now, request: &Request, out: &mut Vec<Output>) -> bool {
+        let Some(once) = &request.once else { return false };
+        let Some(stored) = self.replies.find(once.call, now.wall) else {
+            return false;
+        };
+        let result = if stored.fingerprint != once.fingerprint {
+            let detail = "this idempotency-key was used for another method or other arguments: use a new one";
+            Err(CallFailure::before(Code::IdempotencyMismatch, detail))
+        } else {
+            match stored.outcome.clone() {
+                Some(outcome) => outcome.into_result(),
+                None => Err(CallFailure {
+                    committed: Committed::Yes,
+                    ..CallFailure::before(
+                        Code::ReplyNotKept,
+                        format!(
+                            "the call took place, but its reply was longer than the {REPLY_LIMIT} bytes that are kept"
+                        ),
+                    )
+                }),
+            }
+        };
+        self.answer(now, Some(request.token), request.caller, result, 0, out);
+        true
+    }
+
+    fn loaded(&mut self, now: Now, loaded: Loaded) {
+        assert!(matches!(self.phase, Phase::Loading), "loaded without having asked");
+        self.phase = Phase::Idle;
+        self.seq = loaded.seq;
+        self.exists = loaded.exists;
+        self.revision = loaded.revision;
+        self.replies = loaded.replies;
+        if self.durability == Durability::Committed {
+            self.horizon = self.horizon.max(loaded.lsn);
+        }
+        self.last_used = now.time;
+    }
+
+    fn load_failed(&mut self, failure: CallFailure, out: &mut Vec<Output>) {
+        assert!(matches!(self.phase, Phase::Loading), "load failed without having asked");
+        while let Some(request) = self.mailbox.pop() {
+            self.fail(request.token, failure.clone(), out);
+        }
+        self.at_work.clear();
+        self.phase = Phase::Cold;
+    }
+
+    /// Starts the next turn, or loads the instance for it.
+    fn start_next(&mut self, now: Now, out: &mut Vec<Output>) {
+        while !self.pipeline.is_full(&self.limits) {
+            if matches!(self.phase, Phase::Cold) {
+                if !self.mailbox.is_empty() {
+                    self.phase = Phase::Loading;
+                    out.push(Output::Load);
+                }
+                return;
+            }
+            let Some(request) = self.mailbox.pop() else { return };
+            if self.repeat(now, &request, out) {
+                self.forget_call(request.once);
+                continue;
+            }
+            if request.deadline <= now.time {
+                self.forget_call(request.once);
+                self.fail(request.token, CallFailure::deadline(Committed::No), out);
+                continue;
+            }
+            let running = Running {
+                token: Some(request.token),
+                caller: request.caller,
+                may_commit: request.may_commit(),
+                delete: request.work == Work::Delete,
+                once: request.once,
+            };
+            if !running.delete {
+                self.phase = Phase::Running(running);
+                out.push(Output::Run(request));
+                return;
+            }
+            if self.exists {
+                self.stand(now, running, Ok(b"null".to_vec()), None, out);
+                return;
+            }
+            self.answer(now, running.token, running.caller, Ok(b"null".to_vec()), 0, out);
+        }
+    }
+
+    fn ended(&mut self, now: Now, end: TurnEnd, seen: Lsn, out: &mut Vec<Output>) {
+        let Phase::Running(running) = std::mem::replace(&mut self.phase, Phase::Idle) else {
+            panic!("a turn ended that wasn't running");
+        };
+        self.last_used = now.time;
+        self.horizon = self.horizon.max(seen);
+        match end {
+            TurnEnd::Done(outcome) if running.may_commit => {
+                let stored = running.once.map(|once| stored_reply(once, now.wall, &outcome));
+                self.stand(now, running, outcome.into_result(), stored, out);
+            }
+            TurnEnd::PassedOn(failure) if running.may_commit => {
+                let failure = CallFailure {
+                    committed: Committed::Yes,
+                    ..failure
+                };
+                self.stand(now, running, Err(failure), None, out);
+            }
+            TurnEnd::Done(outcome) => {
+                let result = outcome.into_result().map_err(|failure| CallFailure {
+                    committed: Committed::No,
+                    ..failure
+                });
+                self.finish(now, running, result, 0, out);
+            }
+            TurnEnd::PassedOn(failure) | TurnEnd::Refused(failure) => {
+                let failure = CallFailure {
+                    committed: Committed::No,
+                    ..failure
+                };
+                self.finish(now, running, Err(failure), 0, out);
+            }
+            TurnEnd::Stale(request) => {
+                self.mailbox.push_front(request);
+                self.phase = Phase::Cold;
+                out.push(Output::Drop);
+            }
+            TurnEnd::Failed(failure) => {
+                self.phase = Phase::Cold;
+                out.push(Output::Drop);
+                let failure = CallFailure {
+                    committed: Committed::No,
+                    ..failure
+                };
+                self.finish(now, running, Err(failure), 0, out);
+            }
+        }
+    }
+
+    /// The turn's changes stand: commits them, or keeps them in memory where no more is promised.
+    fn stand(
+        &mut self,
+        now: Now,
+        running: Running,
+        result: Result<Vec<u8>, CallFailure>,
+        stored: Option<StoredReply>,
+        out: &mut Vec<Output>,
+    ) {
+        let stored = stored.map(Arc::new);
+        if let Some(stored) = &stored {
+            self.replies.insert(stored.clone());
+        }
+        if self.durability == Durability::Volatile && !running.delete {
+            self.unsaved.get_or_insert_default().extend(stored);
+            self.exists = true;
+            out.push(Output::Keep);
+            self.finish(now, running, result, 0, out);
+            return;
+        }
+        self.order_commit(running.delete, stored.into_iter().collect(), out);
+        self.phase = Phase::Committing(running, result);
+    }
+
+    fn order_commit(&mut self, delete: bool, replies: Vec<Arc<StoredReply>>, out: &mut Vec<Output>) {
+        self.seq = self.seq.next();
+        out.push(Output::Commit(CommitOrder {
+            seq: self.seq,
+            delete,
+            replies,
+        }));
+    }
+
+    fn appended(&mut self, now: Now, lsn: Lsn, bytes: usize, out: &mut Vec<Output>) {
+        let (running, result) = match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Committing(running, result) => (running, result),
+            Phase::Leaving => return self.leave(out),
+            _ => panic!("a commit was appended that wasn't ordered"),
+        };
+        self.exists = !running.delete;
+        if self.durability == Durability::Committed || running.delete {
+            self.horizon = self.horizon.max(lsn);
+        }
+        if running.delete {
+            self.replies = ReplyTable::new();
+            self.unsaved = None;
+            self.phase = Phase::Cold;
+            out.push(Output::Drop);
+        }
+        if lsn > now.durable && self.durability == Durability::Relaxed {
+            // Nobody waits for it, but it counts for how far turns may run ahead of the disk.
+            self.pipeline.push(Pending {
+                place: lsn,
+                bytes,
+                answer: None,
+            });
+            self.finish(now, running, result, 0, out);
+        } else {
+            self.finish(now, running, result, bytes, out);
+        }
+    }
+
+    /// The turn is over and its commit, if it made one, has its place.
+    fn finish(
+        &mut self,
+        now: Now,
+        running: Running,
+        result: Result<Vec<u8>, CallFailure>,
+        bytes: usize,
+        out: &mut Vec<Output>,
+    ) {
+        self.forget_call(running.once);
+        self.answer(now, running.token, running.caller, result, bytes, out);
+    }
+
+    /// Answers at once, or when the horizon is durable. `bytes` of the turn's commit wait with the answer.
+    fn answer(
+        &mut self,
+        now: Now,
+        token: Option<Token>,
+        caller: Caller,
+        result: Result<Vec<u8>, CallFailure>,
+        bytes: usize,
+        out: &mut Vec<Output>,
+    ) {
+        let reply = Reply {
+            result,
+            seq: self.seq,
+            revision: self.revision,
+            durability: self.durability,
+        };
+        let horizon = self.horizon;
+        let is_durable = horizon <= now.durable;
+        let mut answer = token.map(|token| (token, reply));
+        if (caller == Caller::Grain || is_durable)
+            && let Some((token, reply)) = answer.take()
+        {
+            out.push(Output::Answer { token, reply, horizon });
+        }
+        if !is_durable && (answer.is_some() || bytes > 0) {
+            self.pipeline.push(Pending {
+                place: horizon,
+                bytes,
+                answer,
+            });
+        }
+    }
+
+    /// Answers what waited for commits that are durable now.
+    fn release(&mut self, now: Now, out: &mut Vec<Output>) {
+        while let Some(pending) = self.pipeline.pop(now.durable) {
+            if let Some((token, reply)) = pending.answer {
+                out.push(Output::Answer {
+                    token,
+                    reply,
+                    horizon: pending.place,
+                });
+            }
+        }
+    }
+
+    fn withdraw(&mut self, token: Token, out: &mut Vec<Output>) {
+        if let Some(request) = self.mailbox.remove(token) {
+            self.forget_call(request.once);
+            self.fail(token, CallFailure::deadline(Committed::No), out);
+            return;
+        }
+        let is_mine = match &mut self.phase {
+            Phase::Running(running) | Phase::Committing(running, _) if running.token == Some(token) => {
+                running.token = None;
+                true
+            }
+            _ => self.pipeline.withdraw(token),
+        };
+        if is_mine {
+            self.fail(token, CallFailure::deadline(Committed::Unknown), out);
+        }
+    }
+
+    fn evict(&mut self, out: &mut Vec<Output>) {
+        if !self.is_idle() {
+            return;
+        }
+        let Some(mut replies) = self.unsaved.take() else {
+            return self.leave(out);
+        };
+        replies.retain(|reply| self.replies.find(reply.call, reply.at).is_some());
+        self.order_commit(false, replies, out);
+        self.phase = Phase::Leaving;
+    }
+
+    fn leave(&mut self, out: &mut Vec<Output>) {
+        self.phase = Phase::Gone;
+        out.push(Output::Drop);
+        out.push(Output::Gone);
+    }
+
+    fn forget_call(&mut self, once: Option<Once>) {
+        if let Some(once) = once {
+            self.at_work.remove(&once.call);
+        }
+    }
+
+    /// A failure that reveals nothing of the grain's state: needs no waiting.
+    fn fail(&self, token: Token, failure: CallFailure, out: &mut Vec<Output>) {
+        let reply = Reply {
+            result: Err(failure),
+            seq: self.seq,
+            revision: self.revision,
+            durability: self.durability,
+        };
+        out.push(Output::Answer {
+            token,
+            reply,
+            horizon: Lsn(0),
+        });
+    }
+}
+
+fn stored_reply(once: Once, at: WallMillis, outcome: &Outcome) -> StoredReply {
+    let stored = StoredReply {
+        call: once.call,
+        fingerprint: once.fingerprint,
+        client: once.client,
+        at,
+        outcome: Some(outcome.clone()),
+    };
+    if stored.cost() > REPLY_LIMIT {
+        StoredReply {
+            outcome: None,
+            ..stored
+        }
+    } else {
+        stored
+    }
+}

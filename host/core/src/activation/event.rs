@@ -1,0 +1,145 @@
+//! What goes into an activation and what comes out: its only contact with the world.
+
+use std::sync::Arc;
+
+use crate::api::CallFailure;
+use crate::id::{Lsn, Revision, Seq};
+use crate::message::{Reply, Request, Token};
+use crate::reply_table::{Outcome, ReplyTable, StoredReply};
+use crate::time::{Time, WallMillis};
+
+/// How much an activation takes in and lets run ahead.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Requests that may wait. Stops a hot grain from eating the host's memory.
+    pub mailbox_messages: usize,
+    /// Bytes of requests that may wait.
+    pub mailbox_bytes: usize,
+    /// Turns whose commits aren't durable yet. Stops a grain that is faster than the disk.
+    pub pipeline_turns: usize,
+    /// Bytes of commits that aren't durable yet.
+    pub pipeline_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            mailbox_messages: 1024,
+            mailbox_bytes: 4 << 20,
+            pipeline_turns: 1024,
+            pipeline_bytes: 256 << 10,
+        }
+    }
+}
+
+/// What the machine is told about the world with every input.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Now {
+    /// This host's monotonic clock.
+    pub time: Time,
+    /// The wall clock, for the age of stored replies.
+    pub wall: WallMillis,
+    /// Up to here the commit log is durable.
+    pub durable: Lsn,
+}
+
+/// What happens to an activation.
+#[derive(Debug)]
+pub enum Input {
+    /// A request arrives.
+    Arrive(Request),
+    /// The instance is there, in the grain's last state; answers [`Output::Load`].
+    Loaded(Loaded),
+    /// There is no instance to be had; answers [`Output::Load`].
+    LoadFailed(CallFailure),
+    /// The turn is over; answers [`Output::Run`].
+    Ended {
+        /// How.
+        end: TurnEnd,
+        /// The highest horizon among the replies that the turn has seen.
+        seen: Lsn,
+    },
+    /// The commit has its place; answers [`Output::Commit`] at once, before any other input.
+    Appended {
+        /// Its place.
+        lsn: Lsn,
+        /// Bytes that it takes there.
+        bytes: usize,
+    },
+    /// [`Now::durable`] has risen.
+    Durable,
+    /// The caller's deadline has passed.
+    Withdraw(Token),
+    /// Memory is wanted: leave if nothing is going on.
+    Evict,
+}
+
+/// A grain's stored state, as far as the machine needs it.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// Its last commit; 0 when there is none.
+    pub seq: Seq,
+    /// Whether it has state (no commit yet, or deleted: no).
+    pub exists: bool,
+    /// The place of its last commit.
+    pub lsn: Lsn,
+    /// The revision that will run.
+    pub revision: Revision,
+    /// Its stored replies.
+    pub replies: ReplyTable,
+}
+
+/// How a turn ended.
+#[derive(Debug)]
+pub enum TurnEnd {
+    /// With a value or with the guest's own error; what it changed stands.
+    Done(Outcome),
+    /// The method passed on the failure of a call that it had made; what it changed stands.
+    PassedOn(CallFailure),
+    /// The method did not run; nothing changed.
+    Refused(CallFailure),
+    /// By a trap or a limit; the instance is unusable.
+    Failed(CallFailure),
+    /// It did not begin: the instance is of a module that is no longer current. The request comes back and waits, as the
+    /// first, until the grain is loaded again.
+    Stale(Request),
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Output {
+    /// Restore the instance from the last commit; answer with [`Input::Loaded`] or [`Input::LoadFailed`].
+    Load,
+    /// Run a turn; answer with [`Input::Ended`].
+    Run(Request),
+    /// Take what changed since the last commit and append it; answer with [`Input::Appended`] at once.
+    Commit(CommitOrder),
+    /// Take what the turn changed and keep it in memory, for when the instance has to be rebuilt (`volatile`).
+    Keep,
+    /// Let the caller go on.
+    Answer {
+        /// Who.
+        token: Token,
+        /// With what.
+        reply: Reply,
+        /// What the reply depends on: durable already, unless the caller is a grain.
+        horizon: Lsn,
+    },
+    /// Drop the instance, its memory is of no more use.
+    Drop,
+    /// The request came too late for this activation: ask the catalog again.
+    Return(Request),
+    /// The activation has ended: forget it.
+    Gone,
+}
+
+/// Which commit to make.
+#[derive(Debug, PartialEq, Eq)]
+pub struct CommitOrder {
+    /// Its number.
+    pub seq: Seq,
+    /// Whether it deletes the grain rather than taking what changed.
+    pub delete: bool,
+    /// Stored replies to put in.
+    pub replies: Vec<Arc<StoredReply>>,
+}
