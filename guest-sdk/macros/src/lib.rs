@@ -1,0 +1,69 @@
+//! `#[grain]`, and derives that need no other dependency than `granary-sdk`.
+//!
+//! `#[grain]`: `options` reads what stands in its brackets, `parse` the `impl` block, `signature` each
+//! function of it, and both say what's wrong; `expand` writes the dispatcher and the description, `client` the typed client. None of it makes an exported
+//! symbol: that's `granary_sdk::export!`.
+//!
+//! The derives: `delegate` for serde and schemars, `error` for `GrainError`.
+
+mod client;
+mod delegate;
+mod docs;
+mod error;
+mod expand;
+mod options;
+mod parse;
+mod signature;
+#[cfg(test)]
+mod tests;
+
+use proc_macro::TokenStream;
+
+/// Makes a grain type of a struct, on an `impl` block of it.
+///
+/// Every `pub fn` with a `self` is a method of the grain; everything else in the block stays a plain function.
+///
+/// - `#[grain(name = "chat-room")]`: the grain type's name; default: the type's name in kebab-case.
+/// - `#[grain(durability = "relaxed")]`: `"committed"` (default), `"relaxed"` or `"volatile"`.
+/// - `#[grain(version = 2)]`: the state's version; default 1.
+///
+/// On methods: [`#[read]`](macro@read), and `#[check]` on the one that says whether a loaded state is good.
+/// `fn activate(ctx: &Context) -> Self` (or `-> Result<Self, E>`) makes a new grain's state instead of `Default`.
+#[proc_macro_attribute]
+pub fn grain(options: TokenStream, block: TokenStream) -> TokenStream {
+    expand::grain(options.into(), block.into()).into()
+}
+
+/// On a method inside a `#[grain]` block: it takes `&self`, changes nothing, commits nothing, and answers to `GET`.
+#[proc_macro_attribute]
+pub fn read(_: TokenStream, item: TokenStream) -> TokenStream {
+    expand::stray_read(item.into()).into()
+}
+
+/// serde's `Serialize`, for a crate that depends on `granary-sdk` alone. Takes serde's attributes.
+#[proc_macro_derive(Serialize, attributes(serde))]
+pub fn serialize(item: TokenStream) -> TokenStream {
+    delegate::derive(item.into(), delegate::serialize).into()
+}
+
+/// serde's `Deserialize`, for a crate that depends on `granary-sdk` alone. Takes serde's attributes.
+#[proc_macro_derive(Deserialize, attributes(serde))]
+pub fn deserialize(item: TokenStream) -> TokenStream {
+    delegate::derive(item.into(), delegate::deserialize).into()
+}
+
+/// schemars' `JsonSchema`, for a crate that depends on `granary-sdk` alone. Takes schemars' and serde's attributes.
+#[proc_macro_derive(JsonSchema, attributes(schemars, serde))]
+pub fn json_schema(item: TokenStream) -> TokenStream {
+    delegate::derive(item.into(), delegate::json_schema).into()
+}
+
+/// An error that a grain's methods return on purpose: see `granary_sdk::GrainError`.
+///
+/// - `#[status(409)]` on a variant, or on the type for all of them: the HTTP status, 400 to 599.
+/// - `#[from]` on a variant that holds a `CallError` or another `GrainError`: `?` works, and the failure is passed on.
+/// - A variant's doc comment is its sentence for people.
+#[proc_macro_derive(GrainError, attributes(status, from))]
+pub fn grain_error(item: TokenStream) -> TokenStream {
+    error::derive(item.into()).into()
+}

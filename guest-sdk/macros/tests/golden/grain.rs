@@ -1,0 +1,197 @@
+/// One counter for each key.
+impl Counter {
+    /// Adds `n` and returns the new value.
+    pub fn add(&mut self, n: i64, note: Option<String>) -> i64 {
+        self.value += n;
+        self.value
+    }
+    pub fn get(&self) -> i64 {
+        self.value
+    }
+    pub fn mirror(&mut self, ctx: &Context, to: String) -> Result<Self, CallError> {
+        todo!()
+    }
+    fn helper(&self) {}
+}
+#[automatically_derived]
+impl ::granary_sdk::Grain for Counter {
+    const NAME: &'static str = "counter";
+    const VERSION: u32 = 1u32;
+    const DURABILITY: ::granary_sdk::Durability = ::granary_sdk::Durability::Committed;
+    type Client<'c> = CounterClient<'c>;
+    type Calls = CounterCalls;
+    fn client(
+        ctx: &::granary_sdk::Context,
+        key: ::std::string::String,
+    ) -> CounterClient<'_> {
+        CounterClient {
+            ctx,
+            calls: <Self as ::granary_sdk::Grain>::calls(key),
+        }
+    }
+    fn calls(key: ::std::string::String) -> CounterCalls {
+        CounterCalls {
+            to: ::granary_sdk::__private::CallTo::new::<Self>(key),
+        }
+    }
+    fn describe() -> ::granary_sdk::__private::Description {
+        #[allow(
+            unused_imports,
+            reason = "a type that derives the prelude's `Serialize` has its own text"
+        )]
+        use ::granary_sdk::__private::Undocumented as _;
+        let mut description = ::granary_sdk::__private::Description::new::<
+            Self,
+        >("One counter for each key.", Self::GRANARY_DOC);
+        description
+            .methods
+            .push(
+                ::granary_sdk::__private::Method::write::<
+                    i64,
+                >("add", "Adds `n` and returns the new value.")
+                    .param::<i64>("n", true)
+                    .param::<Option<String>>("note", false),
+            );
+        description
+            .methods
+            .push(::granary_sdk::__private::Method::read::<i64>("get", ""));
+        description
+            .methods
+            .push(
+                ::granary_sdk::__private::Method::write::<Counter>("mirror", "")
+                    .param::<String>("to", true)
+                    .error::<<CallError as ::granary_sdk::MethodError>::Callee>(),
+            );
+        description
+    }
+    fn activate_first(
+        _: &::granary_sdk::Context,
+    ) -> ::core::result::Result<Self, ::granary_sdk::Fault> {
+        ::core::result::Result::Ok(<Self as ::core::default::Default>::default())
+    }
+    #[allow(
+        unused_variables,
+        reason = "not every grain type has methods with arguments or a context"
+    )]
+    fn dispatch(
+        &mut self,
+        ctx: &::granary_sdk::Context,
+        method: &str,
+        args: &[u8],
+    ) -> ::core::result::Result<::std::vec::Vec<u8>, ::granary_sdk::Fault> {
+        match method {
+            "add" => {
+                let mut args = ::granary_sdk::__private::Args::read(
+                    "add",
+                    [
+                        ::granary_sdk::__private::Param::required("n"),
+                        ::granary_sdk::__private::Param::optional("note"),
+                    ],
+                    args,
+                )?;
+                ::granary_sdk::__private::reply(
+                    "add",
+                    &Self::add(self, args.take::<i64>()?, args.take::<Option<String>>()?),
+                )
+            }
+            "get" => {
+                let args = ::granary_sdk::__private::Args::read("get", [], args)?;
+                ::granary_sdk::__private::reply("get", &Self::get(self))
+            }
+            "mirror" => {
+                let mut args = ::granary_sdk::__private::Args::read(
+                    "mirror",
+                    [::granary_sdk::__private::Param::required("to")],
+                    args,
+                )?;
+                ::granary_sdk::__private::reply_result(
+                    "mirror",
+                    Self::mirror(self, ctx, args.take::<String>()?),
+                )
+            }
+            _ => {
+                ::core::result::Result::Err(
+                    ::granary_sdk::Fault::unknown_method(
+                        <Self as ::granary_sdk::Grain>::NAME,
+                        method,
+                        &["add", "get", "mirror"],
+                    ),
+                )
+            }
+        }
+    }
+}
+///Calls one `counter` grain and waits for its reply; [`Context::grain`](::granary_sdk::Context::grain) makes it.
+#[derive(Debug, Clone)]
+pub struct CounterClient<'c> {
+    ctx: &'c ::granary_sdk::Context,
+    calls: CounterCalls,
+}
+#[allow(clippy::too_many_arguments, reason = "as many as the grain's own methods take")]
+impl CounterClient<'_> {
+    /// Adds `n` and returns the new value.
+    ///
+    /// # Errors
+    /// [`CallError`](::granary_sdk::CallError), when no value came back.
+    #[allow(dead_code, reason = "a crate need not call every method of its own grain")]
+    pub fn add(
+        &self,
+        n: i64,
+        note: Option<String>,
+    ) -> ::core::result::Result<i64, ::granary_sdk::CallError<::granary_sdk::AnyError>> {
+        self.ctx.run(self.calls.add(n, note))
+    }
+    ///
+    /// # Errors
+    /// [`CallError`](::granary_sdk::CallError), when no value came back.
+    #[allow(dead_code, reason = "a crate need not call every method of its own grain")]
+    pub fn get(
+        &self,
+    ) -> ::core::result::Result<i64, ::granary_sdk::CallError<::granary_sdk::AnyError>> {
+        self.ctx.run(self.calls.get())
+    }
+    ///
+    /// # Errors
+    /// [`CallError`](::granary_sdk::CallError), when no value came back.
+    #[allow(dead_code, reason = "a crate need not call every method of its own grain")]
+    pub fn mirror(
+        &self,
+        to: String,
+    ) -> ::core::result::Result<
+        Counter,
+        ::granary_sdk::CallError<<CallError as ::granary_sdk::MethodError>::Callee>,
+    > {
+        self.ctx.run(self.calls.mirror(to))
+    }
+}
+///Prepares calls of one `counter` grain; [`Context::prepare`](::granary_sdk::Context::prepare) makes it.
+#[derive(Debug, Clone)]
+pub struct CounterCalls {
+    to: ::granary_sdk::__private::CallTo,
+}
+#[allow(clippy::too_many_arguments, reason = "as many as the grain's own methods take")]
+impl CounterCalls {
+    /// Adds `n` and returns the new value.
+    #[allow(dead_code, reason = "a crate need not call every method of its own grain")]
+    pub fn add(
+        &self,
+        n: i64,
+        note: Option<String>,
+    ) -> ::granary_sdk::Call<i64, ::granary_sdk::AnyError> {
+        self.to.call("add", &(n, note))
+    }
+    #[allow(dead_code, reason = "a crate need not call every method of its own grain")]
+    pub fn get(&self) -> ::granary_sdk::Call<i64, ::granary_sdk::AnyError> {
+        self.to.call("get", &[(); 0])
+    }
+    #[allow(dead_code, reason = "a crate need not call every method of its own grain")]
+    pub fn mirror(
+        &self,
+        to: String,
+    ) -> ::granary_sdk::Call<
+        Counter,
+        <CallError as ::granary_sdk::MethodError>::Callee,
+    > {
+        self.to.call("mirror", &(to,))
+    }
+}

@@ -1,0 +1,99 @@
+//! The one grain of a module's instance: its state, made at the first call.
+//!
+//! The same code runs behind the exported symbols and in the native tests' host.
+
+use crate::{Context, Fault, FaultKind, Grain};
+
+/// A grain's state, or none yet.
+#[derive(Debug)]
+pub struct Instance<G> {
+    state: Option<G>,
+}
+
+impl<G> Instance<G> {
+    /// Before the first call.
+    pub const fn new() -> Self {
+        Self { state: None }
+    }
+
+    /// Whether there is a state: false before the first call and after a failed `activate`.
+    pub const fn is_made(&self) -> bool {
+        self.state.is_some()
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) const fn state(&self) -> Option<&G> {
+        self.state.as_ref()
+    }
+}
+
+impl<G> Default for Instance<G> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<G: Grain> Instance<G> {
+    /// Runs one method and makes the state before if there is none.
+    ///
+    /// # Errors
+    /// As [`Grain::dispatch`], and `activate`'s.
+    pub fn call(&mut self, ctx: &Context, method: &str, args: &[u8]) -> Result<Vec<u8>, Fault> {
+        let state = match &mut self.state {
+            Some(state) => state,
+            none => none.insert(G::activate_first(ctx)?),
+        };
+        state.dispatch(ctx, method, args)
+    }
+
+    /// The state as JSON; empty when there is none.
+    ///
+    /// # Errors
+    /// When the state has no JSON form.
+    pub fn save(&self) -> Result<Vec<u8>, Fault> {
+        match &self.state {
+            None => Ok(Vec::new()),
+            Some(state) => serde_json::to_vec(state)
+                .map_err(|error| state_fault(format!("the state of `{}` has no JSON form: {error}", G::NAME))),
+        }
+    }
+
+    /// Takes over what another revision saved.
+    ///
+    /// # Errors
+    /// When those bytes are no state of this revision. There is no state then.
+    pub fn load(&mut self, version: u32, saved: &[u8]) -> Result<(), Fault> {
+        self.state = None;
+        if saved.is_empty() {
+            return Ok(());
+        }
+        let state = serde_json::from_slice(saved).map_err(|error| {
+            state_fault(format!(
+                "a state of version {version} is none that `{}` (state version {}) can read: {error}; \
+                 `#[serde(default)]` on new fields lets older states pass",
+                G::NAME,
+                G::VERSION
+            ))
+        })?;
+        self.state = Some(state);
+        Ok(())
+    }
+
+    /// Asks the grain whether it can go on with what it loaded.
+    ///
+    /// # Errors
+    /// The grain's own objection.
+    pub fn check(&self) -> Result<(), Fault> {
+        self.state.as_ref().map_or(Ok(()), G::check_loaded)
+    }
+}
+
+fn state_fault(message: String) -> Fault {
+    Fault {
+        kind: FaultKind::GuestError,
+        message,
+        error: None,
+        status: None,
+        code: None,
+    }
+}
