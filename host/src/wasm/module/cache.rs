@@ -1,0 +1,186 @@
+//! Compiled code on the disk, so that a restart doesn't compile.
+//!
+//! Machine code is trusted like the host's own: who can put a file here could run anything in the host. So each file carries a
+//! keyed hash under a key that only this host's user can read, and what doesn't match is compiled anew. The name of a file is
+//! the hash of the wasm that it was compiled from (as rewritten) and of everything that shapes the code: engine, settings, CPU.
+#![allow(
+    unsafe_code,
+    reason = "loads machine code that this host compiled itself, checked by a keyed hash"
+)]
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::ModuleError;
+
+/// What a file begins with, before the keyed hash.
+const MAGIC: &[u8; 8] = b"granary\x01";
+const HEAD: usize = MAGIC.len() + blake3::OUT_LEN;
+
+/// The folder of compiled modules.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    folder: PathBuf,
+    key: [u8; blake3::KEY_LEN],
+    limit: u64,
+}
+
+impl Cache {
+    /// Opens or makes the folder and its key.
+    pub(crate) fn open(folder: &Path, limit: u64) -> io::Result<Cache> {
+        fs::create_dir_all(folder)?;
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+        let path = folder.join("key");
+        let key = match fs::read(&path).map(TryInto::try_into) {
+            Ok(Ok(key)) => key,
+            // Half a key is what a crash left: whatever it signed is compiled anew.
+            Ok(Err(_)) => Cache::make_key(&path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Cache::make_key(&path)?,
+            Err(error) => return Err(error),
+        };
+        Ok(Cache {
+            folder: folder.to_owned(),
+            key,
+            limit,
+        })
+    }
+
+    fn make_key(path: &Path) -> io::Result<[u8; blake3::KEY_LEN]> {
+        let mut key = [0; blake3::KEY_LEN];
+        getrandom::fill(&mut key).map_err(|error| io::Error::other(error.to_string()))?;
+        let partial = path.with_extension("new");
+        // A left-over of another mode must not become the key's.
+        let _ = fs::remove_file(&partial);
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&partial)?;
+        file.write_all(&key)?;
+        fs::rename(&partial, path)?;
+        Ok(key)
+    }
+
+    /// The compiled form of `wasm`, if it's here and whole.
+    pub(crate) fn load(&self, engine: &wasmtime::Engine, wasm: &[u8]) -> Option<wasmtime::Module> {
+        let name = name(engine, wasm);
+        let path = self.path(&name);
+        let bytes = fs::read(&path).ok()?;
+        let Some(code) = self.verify(&name, &bytes) else {
+            tracing::warn!(file = %path.display(), "a compiled module is damaged and compiled anew");
+            return None;
+        };
+        // SAFETY: `code` is unchanged since `store` signed it under this host's key, and `store` signs only what the
+        // engine's own compiler returned.
+        match unsafe { wasmtime::Module::deserialize(engine, code) } {
+            Ok(module) => {
+                // The time of the last use decides what goes first. Best effort.
+                let _ = fs::File::options()
+                    .append(true)
+                    .open(&path)
+                    .and_then(|file| file.set_modified(SystemTime::now()));
+                Some(module)
+            }
+            Err(error) => {
+                tracing::warn!(file = %path.display(), %error, "a compiled module can't be loaded and is compiled anew");
+                None
+            }
+        }
+    }
+
+    /// Keeps a compiled module. Best effort: without it the next start compiles.
+    pub(crate) fn store(&self, engine: &wasmtime::Engine, wasm: &[u8], module: &wasmtime::Module) {
+        let kept = module
+            .serialize()
+            .map_err(io::Error::other)
+            .and_then(|code| self.write(&name(engine, wasm), &code));
+        if let Err(error) = kept.and_then(|()| self.prune()) {
+            tracing::warn!(folder = %self.folder.display(), %error, "a compiled module can't be kept");
+        }
+    }
+
+    fn write(&self, name: &str, code: &[u8]) -> io::Result<()> {
+        let path = self.path(name);
+        let partial = path.with_extension(format!("new-{}", std::process::id()));
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&partial)?;
+        file.write_all(MAGIC)?;
+        file.write_all(self.sign(name, code).as_bytes())?;
+        file.write_all(code)?;
+        fs::rename(&partial, &path)
+    }
+
+    /// Removes what was used longest ago until the rest fits the limit.
+    fn prune(&self) -> io::Result<()> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let facts = entry.metadata()?;
+            if entry.path().extension().is_some_and(|kind| kind == "code") {
+                files.push((facts.modified()?, facts.len(), entry.path()));
+            }
+        }
+        files.sort();
+        let mut total: u64 = files.iter().map(|(_, len, _)| len).sum();
+        // The newest stays, however large it is.
+        for (_, len, path) in files.iter().rev().skip(1).rev() {
+            if total <= self.limit {
+                break;
+            }
+            fs::remove_file(path)?;
+            total -= len;
+        }
+        Ok(())
+    }
+
+    fn verify<'a>(&self, name: &str, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        let (head, code) = bytes.split_at_checked(HEAD)?;
+        let (magic, found) = head.split_at(MAGIC.len());
+        // blake3's hashes compare in constant time.
+        (magic == MAGIC && self.sign(name, code) == *<&[u8; blake3::OUT_LEN]>::try_from(found).ok()?).then_some(code)
+    }
+
+    /// Covers the name, too: a good file under another's name is not good.
+    fn sign(&self, name: &str, code: &[u8]) -> blake3::Hash {
+        let mut hash = blake3::Hasher::new_keyed(&self.key);
+        hash.update(name.as_bytes()).update(code);
+        hash.finalize()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.code"))
+    }
+}
+
+/// The name of what `engine` compiles from `wasm`.
+fn name(engine: &wasmtime::Engine, wasm: &[u8]) -> String {
+    let mut settings = DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut settings);
+    let mut hash = blake3::Hasher::new_derive_key("granary 2026 compiled module");
+    hash.update(&settings.finish().to_le_bytes()).update(wasm);
+    hash.finalize().to_hex().to_string()
+}
+
+/// Compiles, or takes what was compiled before. Takes seconds for large modules.
+pub(crate) fn compile(
+    engine: &wasmtime::Engine,
+    cache: Option<&Cache>,
+    wasm: &[u8],
+) -> Result<wasmtime::Module, ModuleError> {
+    if let Some(module) = cache.and_then(|cache| cache.load(engine, wasm)) {
+        return Ok(module);
+    }
+    let module = wasmtime::Module::new(engine, wasm).map_err(|error| ModuleError::Compile(format!("{error:#}")))?;
+    if let Some(cache) = cache {
+        cache.store(engine, wasm, &module);
+    }
+    Ok(module)
+}

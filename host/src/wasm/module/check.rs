@@ -1,0 +1,415 @@
+//! What a module has to be so that its memory and globals are all of its state, and so that this host can call it.
+//!
+//! First the validator, so that everything after it may trust indices; then the rules of grains, each with an error that names
+//! what breaks it. **Not here:** how many instances, turns or bytes there may be at run time.
+
+use wasmparser::{DataKind, FuncType, Operator, TypeRef, ValType, Validator, WasmFeatures};
+
+use super::ModuleError;
+use super::census::{Census, const_i32};
+use crate::snapshot::BaseImage;
+use crate::wasm::config::{ModuleLimits, WasmConfig};
+
+/// What the world calls its interface of exports.
+const HANDLER: &str = "granary:grain/handler@0.1.0#";
+/// Names that begin so are the host's own.
+pub(super) const RESERVED: &str = "granary:host/";
+/// The imports of the world and how many i32 they take; none returns anything in the canonical ABI.
+pub(super) const IMPORTS: [(&str, &str, usize); 3] = [
+    ("granary:grain/calls@0.1.0", "invoke", 9),
+    ("granary:grain/calls@0.1.0", "invoke-all", 3),
+    ("granary:grain/log@0.1.0", "write", 3),
+];
+/// WASI preview 1.
+const WASI: &str = "wasi_snapshot_preview1";
+/// What the host answers of it. Files and sockets are among them and find none.
+const WASI_FUNCTIONS: [&str; 46] = [
+    "args_get",
+    "args_sizes_get",
+    "clock_res_get",
+    "clock_time_get",
+    "environ_get",
+    "environ_sizes_get",
+    "fd_advise",
+    "fd_allocate",
+    "fd_close",
+    "fd_datasync",
+    "fd_fdstat_get",
+    "fd_fdstat_set_flags",
+    "fd_fdstat_set_rights",
+    "fd_filestat_get",
+    "fd_filestat_set_size",
+    "fd_filestat_set_times",
+    "fd_pread",
+    "fd_prestat_dir_name",
+    "fd_prestat_get",
+    "fd_pwrite",
+    "fd_read",
+    "fd_readdir",
+    "fd_renumber",
+    "fd_seek",
+    "fd_sync",
+    "fd_tell",
+    "fd_write",
+    "path_create_directory",
+    "path_filestat_get",
+    "path_filestat_set_times",
+    "path_link",
+    "path_open",
+    "path_readlink",
+    "path_remove_directory",
+    "path_rename",
+    "path_symlink",
+    "path_unlink_file",
+    "poll_oneoff",
+    "proc_exit",
+    "proc_raise",
+    "random_get",
+    "sched_yield",
+    "sock_accept",
+    "sock_recv",
+    "sock_send",
+    "sock_shutdown",
+];
+
+/// The functions of the world that the host calls.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Handler {
+    pub(super) describe: Function,
+    pub(super) call: Function,
+    pub(super) save: Function,
+    pub(super) load: Function,
+    pub(super) check: Function,
+    pub(super) realloc: u32,
+}
+
+/// An export and what frees its result.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Function {
+    pub(super) index: u32,
+    pub(super) post: Option<u32>,
+}
+
+/// The stack in linear memory, as far as it's known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ShadowStack {
+    /// Which mutable global is the stack pointer, counted among mutable globals.
+    pub(crate) pointer: usize,
+    /// The lowest address that belongs to the stack and to nothing else.
+    pub(crate) low: u32,
+    /// The address behind its highest.
+    pub(crate) high: u32,
+}
+
+/// What the check found out on the way.
+#[derive(Debug)]
+pub(super) struct Findings {
+    pub(super) handler: Handler,
+    /// What has to run once before a grain's first turn, in this order.
+    pub(super) constructors: Vec<u32>,
+    /// The mutable globals, by index, and their types.
+    pub(super) globals: Vec<(u32, ValType)>,
+    pub(super) base: BaseImage,
+    pub(super) memory_minimum: u64,
+    pub(super) memory_maximum: Option<u64>,
+    pub(super) stack: Option<ShadowStack>,
+}
+
+/// Checks everything.
+pub(super) fn check(bytes: &[u8], census: &Census<'_>, config: &WasmConfig) -> Result<Findings, ModuleError> {
+    // Only to word what follows better: these four are refused below.
+    let refused =
+        WasmFeatures::THREADS | WasmFeatures::MEMORY64 | WasmFeatures::MULTI_MEMORY | WasmFeatures::CUSTOM_PAGE_SIZES;
+    let features = features() | refused;
+    Validator::new_with_features(features)
+        .validate_all(bytes)
+        .map_err(|error| ModuleError::Invalid(error.to_string()))?;
+    check_limits(census, &config.module)?;
+    let (memory_minimum, memory_maximum) = check_memory(census, config)?;
+    check_imports(census)?;
+    let handler = check_exports(census)?;
+    check_instructions(census)?;
+    let base = check_data(census, memory_minimum)?;
+    let globals = check_globals(census, &config.module)?;
+    let stack = find_stack(census, &globals);
+    let constructors = find_constructors(census)?;
+    Ok(Findings {
+        handler,
+        constructors,
+        globals,
+        base,
+        memory_minimum,
+        memory_maximum,
+        stack,
+    })
+}
+
+/// The wasm that grains are made of. The engine is configured with the same.
+pub(crate) fn features() -> WasmFeatures {
+    WasmFeatures::WASM2 | WasmFeatures::TAIL_CALL | WasmFeatures::EXTENDED_CONST | WasmFeatures::RELAXED_SIMD
+}
+
+fn check_limits(census: &Census<'_>, limits: &ModuleLimits) -> Result<(), ModuleError> {
+    let limit = |what: &str, found: u64, limit: u64| {
+        if found <= limit {
+            return Ok(());
+        }
+        Err(ModuleError::TooLarge {
+            what: what.to_owned(),
+            found,
+            limit,
+        })
+    };
+    limit("functions", census.bodies.len() as u64, limits.functions as u64)?;
+    limit("entries in tables", census.table_entries, limits.table_entries)?;
+    let longest = census
+        .bodies
+        .iter()
+        .enumerate()
+        .max_by_key(|(_, body)| body.range().len());
+    if let Some((i, body)) = longest {
+        let name = census.function_name(census.imported_functions + i as u32);
+        limit(
+            &format!("bytes in the body of function {name}"),
+            body.range().len() as u64,
+            limits.body_bytes as u64,
+        )?;
+    }
+    Ok(())
+}
+
+fn check_memory(census: &Census<'_>, config: &WasmConfig) -> Result<(u64, Option<u64>), ModuleError> {
+    if census
+        .imports
+        .iter()
+        .any(|import| matches!(import.ty, TypeRef::Memory(_)))
+    {
+        return Err(ModuleError::ImportedMemory);
+    }
+    let &[memory] = census.memories.as_slice() else {
+        return Err(ModuleError::Memories(census.memories.len()));
+    };
+    if memory.shared {
+        return Err(ModuleError::SharedMemory);
+    }
+    if memory.memory64 {
+        return Err(ModuleError::Memory64);
+    }
+    if memory.page_size_log2.is_some() {
+        return Err(ModuleError::PageSize);
+    }
+    // Validated: at most 65,536 pages.
+    let bytes = memory.initial << 16;
+    if bytes > config.memory_limit as u64 {
+        return Err(ModuleError::MemoryMinimum {
+            bytes,
+            limit: config.memory_limit,
+        });
+    }
+    Ok((bytes, memory.maximum.map(|pages| pages << 16)))
+}
+
+fn check_imports(census: &Census<'_>) -> Result<(), ModuleError> {
+    for import in &census.imports {
+        let unknown = || ModuleError::UnknownImport {
+            module: import.module.to_owned(),
+            name: import.name.to_owned(),
+        };
+        let (TypeRef::Func(ty) | TypeRef::FuncExact(ty)) = import.ty else {
+            return Err(unknown());
+        };
+        if import.module == WASI && WASI_FUNCTIONS.contains(&import.name) {
+            continue;
+        }
+        let ours = IMPORTS
+            .iter()
+            .find(|(module, name, _)| (*module, *name) == (import.module, import.name));
+        let (_, _, params) = ours.ok_or_else(unknown)?;
+        let expected = FuncType::new(vec![ValType::I32; *params], []);
+        if census.types.get(ty as usize).and_then(Option::as_ref) != Some(&expected) {
+            return Err(ModuleError::ImportType {
+                import: format!("`{}` `{}`", import.module, import.name),
+                expected: format!("the world's canonical ABI gives it {}", signature(&expected)),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn check_exports(census: &Census<'_>) -> Result<Handler, ModuleError> {
+    if let Some(export) = census.exports.iter().find(|export| export.name.starts_with(RESERVED)) {
+        return Err(ModuleError::ReservedExport(export.name.to_owned()));
+    }
+    let mut missing = Vec::new();
+    let mut function = |name: &str, params: usize| -> Result<Function, ModuleError> {
+        let name = format!("{HANDLER}{name}");
+        let index = find_export(census, &name, params, 1)?;
+        let post = find_export(census, &format!("cabi_post_{name}"), 1, 0)?;
+        if index.is_none() {
+            missing.push(name);
+        }
+        Ok(Function {
+            index: index.unwrap_or(0),
+            post,
+        })
+    };
+    let mut handler = Handler {
+        describe: function("describe", 0)?,
+        call: function("call", 8)?,
+        save: function("save", 0)?,
+        load: function("load", 7)?,
+        check: function("check", 4)?,
+        realloc: 0,
+    };
+    match find_export(census, "cabi_realloc", 4, 1)? {
+        Some(index) => handler.realloc = index,
+        None => missing.push("cabi_realloc".to_owned()),
+    }
+    if !missing.is_empty() {
+        return Err(ModuleError::NoWorld { missing });
+    }
+    if let Some(name) = census.find_function_name(|name| name.starts_with(HANDLER) && name.ends_with(".command_export"))
+    {
+        return Err(ModuleError::CommandExports(name.to_owned()));
+    }
+    Ok(handler)
+}
+
+/// The exported function, if it's there; it must take and return so many i32.
+fn find_export(census: &Census<'_>, name: &str, params: usize, results: usize) -> Result<Option<u32>, ModuleError> {
+    let Some(index) = census.exported_function(name) else {
+        return Ok(None);
+    };
+    let expected = FuncType::new(vec![ValType::I32; params], vec![ValType::I32; results]);
+    match census.function_type(index) {
+        Some(found) if *found == expected => Ok(Some(index)),
+        found => Err(ModuleError::ExportType {
+            name: name.to_owned(),
+            expected: signature(&expected),
+            found: found.map_or_else(|| "no function type".to_owned(), signature),
+        }),
+    }
+}
+
+fn signature(ty: &FuncType) -> String {
+    let list = |types: &[ValType]| types.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    format!("({}) -> ({})", list(ty.params()), list(ty.results()))
+}
+
+fn check_instructions(census: &Census<'_>) -> Result<(), ModuleError> {
+    for (i, body) in census.bodies.iter().enumerate() {
+        for_each_operator(body, |operator| match forbidden(operator) {
+            Some(name) => Err(ModuleError::Instruction {
+                name,
+                function: census.function_name(census.imported_functions + i as u32),
+            }),
+            None => Ok(()),
+        })?;
+    }
+    Ok(())
+}
+
+fn forbidden(operator: &Operator<'_>) -> Option<&'static str> {
+    Some(match operator {
+        Operator::TableSet { .. } => "table.set",
+        Operator::TableGrow { .. } => "table.grow",
+        Operator::TableCopy { .. } => "table.copy",
+        Operator::TableInit { .. } => "table.init",
+        Operator::TableFill { .. } => "table.fill",
+        Operator::MemoryInit { .. } => "memory.init",
+        Operator::DataDrop { .. } => "data.drop",
+        Operator::ElemDrop { .. } => "elem.drop",
+        _ => return None,
+    })
+}
+
+fn for_each_operator(
+    body: &wasmparser::FunctionBody<'_>,
+    mut visit: impl FnMut(&Operator<'_>) -> Result<(), ModuleError>,
+) -> Result<(), ModuleError> {
+    let invalid = |error: wasmparser::Error| ModuleError::Invalid(error.to_string());
+    for operator in body.get_operators_reader().map_err(invalid)? {
+        visit(&operator.map_err(invalid)?)?;
+    }
+    Ok(())
+}
+
+fn check_data(census: &Census<'_>, memory: u64) -> Result<BaseImage, ModuleError> {
+    let mut segments = Vec::with_capacity(census.data.len());
+    for (segment, data) in census.data.iter().enumerate() {
+        let DataKind::Active { offset_expr, .. } = &data.kind else {
+            return Err(ModuleError::PassiveSegment(segment));
+        };
+        let offset = const_i32(offset_expr).ok_or(ModuleError::SegmentOffset(segment))?;
+        let end = u64::from(offset) + data.data.len() as u64;
+        if end > memory {
+            return Err(ModuleError::SegmentBounds { segment, end, memory });
+        }
+        segments.push((offset, data.data));
+    }
+    Ok(BaseImage::new(segments))
+}
+
+fn check_globals(census: &Census<'_>, limits: &ModuleLimits) -> Result<Vec<(u32, ValType)>, ModuleError> {
+    let mut globals = Vec::new();
+    for (index, (ty, _)) in census.globals.iter().enumerate().filter(|(_, (ty, _))| ty.mutable) {
+        let index = index as u32;
+        if matches!(ty.content_type, ValType::Ref(_)) {
+            return Err(ModuleError::ReferenceGlobal(census.global_name(index)));
+        }
+        globals.push((index, ty.content_type));
+    }
+    if globals.len() > limits.globals {
+        let (found, limit) = (globals.len() as u64, limits.globals as u64);
+        return Err(ModuleError::TooLarge {
+            what: "mutable globals".to_owned(),
+            found,
+            limit,
+        });
+    }
+    Ok(globals)
+}
+
+/// Where the stack in linear memory lies, when that's sure.
+///
+/// The linker says it by `__stack_low` and `__stack_high`, if they are exported. Else: when every data segment lies at or above
+/// the initial stack pointer, the linker has put the stack first, and nothing but stack is below it (data and what begins
+/// as zeros are laid side by side). Without any segment there's no proof: zeros leave no trace in the module.
+fn find_stack(census: &Census<'_>, globals: &[(u32, ValType)]) -> Option<ShadowStack> {
+    let index = census.global("__stack_pointer")?;
+    let pointer = globals
+        .iter()
+        .position(|(global, ty)| *global == index && *ty == ValType::I32)?;
+    let bound = |name| census.initial_i32(census.global(name)?);
+    if let (Some(low), Some(high)) = (bound("__stack_low"), bound("__stack_high")) {
+        return (low <= high).then_some(ShadowStack { pointer, low, high });
+    }
+    let high = census.initial_i32(index)?;
+    let above = census.data.iter().all(|data| match &data.kind {
+        DataKind::Active { offset_expr, .. } => const_i32(offset_expr).is_some_and(|offset| offset >= high),
+        DataKind::Passive => false,
+    });
+    (above && !census.data.is_empty()).then_some(ShadowStack { pointer, low: 0, high })
+}
+
+/// The start function; then `_initialize`, which runs the constructors of a reactor; else the constructors themselves, unless
+/// the module's own code runs them (as wit-bindgen's does before the first call): twice would be wrong.
+fn find_constructors(census: &Census<'_>) -> Result<Vec<u32>, ModuleError> {
+    let mut constructors: Vec<u32> = census.start.into_iter().collect();
+    let nullary = |name: &str| find_export(census, name, 0, 0);
+    if let Some(index) = nullary("_initialize")? {
+        constructors.push(index);
+    } else if let Some(index) = nullary("__wasm_call_ctors")? {
+        let mut called = false;
+        for body in &census.bodies {
+            for_each_operator(body, |operator| {
+                called |= matches!(operator, Operator::Call { function_index } if *function_index == index);
+                Ok(())
+            })?;
+        }
+        if !called {
+            constructors.push(index);
+        }
+    }
+    Ok(constructors)
+}
