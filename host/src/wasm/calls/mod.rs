@@ -1,0 +1,272 @@
+//! What a guest may ask of its host: one file for each interface of the world, and WASI.
+//!
+//! The host's side of a turn is a [`TurnHost`], made anew for each turn; nothing that a guest asks for outlives its turn.
+//! **Not here:** who answers a call, and what a log record becomes.
+
+#[expect(clippy::module_inception, reason = "the file for the interface `calls`")]
+mod calls;
+mod log;
+mod wasi;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use wasmtime::{Caller, Linker, Memory, ResourceLimiter};
+use wasmtime_wasi::p1::WasiP1Ctx;
+
+use self::calls::Reply;
+pub(super) use self::log::Listener;
+use self::log::LogGate;
+use super::abi::{View, place};
+use super::config::WasmConfig;
+use super::failure::{Fault, TurnFailure, raise};
+use super::module::{HOST, HOST_IMPORTS};
+
+/// A call to another grain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestCall {
+    /// The callee's grain type, as the guest wrote it.
+    pub kind: String,
+    /// Its key.
+    pub key: String,
+    /// The method.
+    pub method: String,
+    /// A JSON array of arguments, unchecked.
+    pub args: Vec<u8>,
+}
+
+/// Why a call gave no value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestCallError {
+    /// A code as in problem documents.
+    pub code: String,
+    /// For a person.
+    pub message: String,
+    /// The callee's own error as JSON.
+    pub error: Option<Vec<u8>>,
+}
+
+/// What a turn's calls come back as, in their order.
+pub type Replies = Pin<Box<dyn Future<Output = Vec<Result<Vec<u8>, GuestCallError>>> + Send>>;
+
+/// The host's side of one turn.
+pub trait TurnHost: Send + Sync {
+    /// Makes these calls at the same time and answers all of them, in their order.
+    fn invoke(&self, calls: Vec<GuestCall>) -> Replies;
+
+    /// Takes one log record; must be quick and not block.
+    fn log(&self, level: LogLevel, source: LogSource, message: &str);
+}
+
+/// How grave a log record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// For the author while looking for an error.
+    Trace,
+    /// For the author.
+    Debug,
+    /// Normal.
+    Info,
+    /// Worth a look.
+    Warn,
+    /// Broken.
+    Error,
+}
+
+/// Where a log record comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogSource {
+    /// The world's `log` interface.
+    Log,
+    /// A line on standard output.
+    Stdout,
+    /// A line on standard error.
+    Stderr,
+}
+
+/// What the engine keeps with an instance.
+pub(super) struct GuestState {
+    pub(super) config: Arc<WasmConfig>,
+    /// The one memory; there from when the instance is made.
+    pub(super) memory: Option<Memory>,
+    /// The turn that is running.
+    pub(super) turn: Option<Turn>,
+    /// WASI's state, made when the guest first asks for it in a turn and dropped with the turn: file descriptors that the guest
+    /// has closed are back in the next, as they are in an instance that was restored.
+    wasi: Option<Box<WasiP1Ctx>>,
+    /// CPU time that the turn has taken so far, as far as it was measured.
+    pub(super) cpu: std::time::Duration,
+    pub(super) cpu_limit: std::time::Duration,
+}
+
+/// One turn's state.
+pub(super) struct Turn {
+    /// Who answers.
+    host: Arc<dyn TurnHost>,
+    gate: Option<Arc<LogGate>>,
+    pub(super) kind: TurnKind,
+    /// Buffers that the guest has to allocate before its function begins, last one first.
+    arguments: Vec<Vec<u8>>,
+    /// The reply of a call, while it's being put into the memory.
+    reply: Option<Reply>,
+    /// What the function returned.
+    pub(super) outcome: Option<Result<Vec<u8>, Fault>>,
+    /// Whether the guest asked for memory and was refused.
+    pub(super) refused: bool,
+}
+
+/// What a turn's function returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TurnKind {
+    /// Nothing: constructors.
+    Construct,
+    /// `list<u8>`.
+    Describe,
+    /// `result<list<u8>, fault>`: call, save.
+    Value,
+    /// `result<_, fault>`: load, check.
+    Empty,
+}
+
+impl Turn {
+    pub(super) fn new(host: Arc<dyn TurnHost>, kind: TurnKind, arguments: &[&[u8]]) -> Turn {
+        Turn {
+            host,
+            gate: None,
+            kind,
+            arguments: arguments.iter().rev().map(|bytes| bytes.to_vec()).collect(),
+            reply: None,
+            outcome: None,
+            refused: false,
+        }
+    }
+}
+
+impl GuestState {
+    pub(super) fn new(config: &Arc<WasmConfig>) -> GuestState {
+        GuestState {
+            config: Arc::clone(config),
+            memory: None,
+            turn: None,
+            wasi: None,
+            cpu: std::time::Duration::ZERO,
+            cpu_limit: config.turn_cpu,
+        }
+    }
+
+    /// Ends the turn: unfinished lines of output become records, WASI's state goes.
+    pub(super) fn end_turn(&mut self) -> Option<Turn> {
+        self.wasi = None;
+        self.turn.take()
+    }
+
+    fn turn(&mut self) -> wasmtime::Result<&mut Turn> {
+        self.turn
+            .as_mut()
+            .ok_or_else(|| raise(TurnFailure::Abi("a call to the host outside of a turn".to_owned())))
+    }
+
+    /// The turn, when the guest may call imports of the world: not from `cabi_realloc` or `cabi_post_*`.
+    fn free_turn(&mut self) -> wasmtime::Result<&mut Turn> {
+        let turn = self.turn()?;
+        if !turn.arguments.is_empty() || turn.reply.is_some() || turn.outcome.is_some() {
+            return Err(raise(TurnFailure::Abi(
+                "an import was called from cabi_realloc or cabi_post".to_owned(),
+            )));
+        }
+        Ok(turn)
+    }
+
+    /// Where this turn's log records go.
+    fn gate(&mut self) -> wasmtime::Result<Arc<LogGate>> {
+        let config = Arc::clone(&self.config);
+        let turn = self.turn()?;
+        let host = &turn.host;
+        Ok(Arc::clone(
+            turn.gate.get_or_insert_with(|| LogGate::new(Arc::clone(host), &config)),
+        ))
+    }
+}
+
+impl ResourceLimiter for GuestState {
+    fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let granted = desired <= self.config.memory_limit;
+        if let Some(turn) = &mut self.turn {
+            turn.refused |= !granted;
+        }
+        Ok(granted)
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        if let Some(turn) = &mut self.turn {
+            turn.refused = true;
+        }
+        Ok(())
+    }
+
+    fn table_growing(&mut self, _current: usize, _desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        // The module's own limit was checked at upload, and it can't grow one.
+        Ok(true)
+    }
+}
+
+/// Everything that a module may import.
+pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    let [need, put, take] = HOST_IMPORTS;
+    linker.func_wrap(HOST, need, |mut caller: Caller<'_, GuestState>| {
+        calls::need(&mut caller)
+    })?;
+    linker.func_wrap(HOST, put, |mut caller: Caller<'_, GuestState>, ptr: u32| {
+        put_buffer(&mut caller, ptr)
+    })?;
+    linker.func_wrap(HOST, take, |mut caller: Caller<'_, GuestState>, ptr: u32| {
+        take_result(&mut caller, ptr)
+    })?;
+    calls::add_to_linker(linker)?;
+    log::add_to_linker(linker)?;
+    wasi::add_to_linker(linker)
+}
+
+/// The memory's bytes and the state, at the same time.
+fn memory_and_state<'a>(
+    caller: &'a mut Caller<'_, GuestState>,
+) -> wasmtime::Result<(&'a mut [u8], &'a mut GuestState)> {
+    let memory = caller
+        .data()
+        .memory
+        .ok_or_else(|| wasmtime::Error::msg("the instance isn't complete"))?;
+    Ok(memory.data_and_store_mut(caller))
+}
+
+/// The guest has allocated the next buffer: fill it.
+fn put_buffer(caller: &mut Caller<'_, GuestState>, ptr: u32) -> wasmtime::Result<()> {
+    let (memory, state) = memory_and_state(caller)?;
+    let turn = state.turn()?;
+    let len = memory.len();
+    if let Some(bytes) = turn.arguments.pop() {
+        let range = place(len, ptr, bytes.len(), 1, "what cabi_realloc returned").map_err(raise)?;
+        memory[range].copy_from_slice(&bytes);
+        return Ok(());
+    }
+    match &mut turn.reply {
+        Some(reply) => reply.put(memory, ptr).map_err(raise),
+        None => Err(raise(TurnFailure::Abi("a buffer that nobody asked for".to_owned()))),
+    }
+}
+
+/// The guest's function has returned: keep its result before the guest frees it.
+fn take_result(caller: &mut Caller<'_, GuestState>, ptr: u32) -> wasmtime::Result<()> {
+    let (memory, state) = memory_and_state(caller)?;
+    let (reply_limit, describe_limit) = (state.config.reply_limit, state.config.describe_limit);
+    let turn = state.turn()?;
+    let view = View::new(memory);
+    let outcome = match turn.kind {
+        TurnKind::Construct => Ok(Ok(Vec::new())),
+        TurnKind::Describe => view.list_result(ptr, describe_limit).map(Ok),
+        TurnKind::Value => view.result(ptr, true, reply_limit),
+        TurnKind::Empty => view.result(ptr, false, reply_limit),
+    };
+    turn.outcome = Some(outcome.map_err(raise)?);
+    Ok(())
+}

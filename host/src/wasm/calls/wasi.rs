@@ -1,0 +1,145 @@
+//! WASI preview 1: clocks, randomness, standard output and error as log records; no files, no sockets, no environment.
+//!
+//! The state of WASI lives for one turn, and only if the guest asks for it.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use wasmtime::Linker;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::{HostMonotonicClock, WasiCtxBuilder};
+
+use super::log::LogGate;
+use super::{GuestState, LogLevel, LogSource};
+
+pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p1::add_to_linker_async(linker, |state| state.wasi())
+}
+
+impl GuestState {
+    fn wasi(&mut self) -> &mut WasiP1Ctx {
+        if self.wasi.is_none() {
+            let gate = self.gate().expect("guests run in turns only");
+            let output = |level, source| Output {
+                gate: Arc::clone(&gate),
+                level,
+                source,
+            };
+            let wasi = WasiCtxBuilder::new()
+                .stdout(output(LogLevel::Info, LogSource::Stdout))
+                .stderr(output(LogLevel::Warn, LogSource::Stderr))
+                .monotonic_clock(SteadyClock)
+                .allow_tcp(false)
+                .allow_udp(false)
+                .build_p1();
+            self.wasi = Some(Box::new(wasi));
+        }
+        self.wasi.as_mut().expect("made above")
+    }
+}
+
+/// A clock that never goes back in a process and starts at the time of day: an instant that a grain keeps in its memory
+/// still makes sense when the host has been restarted.
+struct SteadyClock;
+
+impl HostMonotonicClock for SteadyClock {
+    fn resolution(&self) -> u64 {
+        1
+    }
+
+    fn now(&self) -> u64 {
+        static START: OnceLock<(Instant, u64)> = OnceLock::new();
+        let (start, time_of_day) = START.get_or_init(|| {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            (Instant::now(), since.as_nanos() as u64)
+        });
+        time_of_day + start.elapsed().as_nanos() as u64
+    }
+}
+
+/// Standard output or error.
+struct Output {
+    gate: Arc<LogGate>,
+    level: LogLevel,
+    source: LogSource,
+}
+
+impl IsTerminal for Output {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for Output {
+    fn async_stream(&self) -> Box<dyn tokio::io::AsyncWrite + Send + Sync> {
+        // Preview 1 takes the other one.
+        Box::new(tokio::io::sink())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(Lines {
+            gate: Arc::clone(&self.gate),
+            level: self.level,
+            source: self.source,
+            line: Vec::new(),
+        })
+    }
+}
+
+/// Cuts a stream of bytes into lines; each becomes a record. What is left when the turn ends is one, too.
+struct Lines {
+    gate: Arc<LogGate>,
+    level: LogLevel,
+    source: LogSource,
+    line: Vec<u8>,
+}
+
+impl Lines {
+    fn end_line(&mut self) {
+        let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
+        self.gate.write(self.level, self.source, &String::from_utf8_lossy(line));
+        self.line.clear();
+    }
+}
+
+impl OutputStream for Lines {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let (text, ends) = match part.strip_suffix(b"\n") {
+                Some(text) => (text, true),
+                None => (part, false),
+            };
+            // Bytes of a line beyond the limit are dropped here already.
+            let room = self.gate.limit().saturating_sub(self.line.len());
+            self.line.extend_from_slice(&text[..text.len().min(room)]);
+            if ends {
+                self.end_line();
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(64 << 10)
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for Lines {
+    async fn ready(&mut self) {}
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        if !self.line.is_empty() {
+            self.end_line();
+        }
+    }
+}

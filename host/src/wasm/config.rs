@@ -1,0 +1,92 @@
+//! Every limit of a guest, in one place: what it stops, its unit, its default.
+//!
+//! Limits that the engine compiles into machine code (the memory's, the stack's) are part of the compile cache's key.
+//! **Not here:** mailboxes, deadlines and call depth, which are the activation's.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The knobs of [`Engine`](super::Engine).
+#[derive(Clone, Debug)]
+pub struct WasmConfig {
+    /// The longest linear memory in bytes, a multiple of 64 KiB; each instance takes as much address space. Stops a guest
+    /// from using up the host's memory.
+    pub memory_limit: usize,
+    /// The most instances alive at a time. Address space is taken for all of them; where the system refuses, for fewer.
+    pub max_instances: usize,
+    /// Stack for a guest's native frames, in bytes. Stops infinite recursion.
+    pub wasm_stack: usize,
+    /// Stack below that for what the host itself runs on a guest's stack (WASI, logging, waking tasks), in bytes.
+    pub host_stack: usize,
+    /// CPU time of one turn. Stops endless loops; waiting for calls doesn't count.
+    pub turn_cpu: Duration,
+    /// CPU time of `describe` at upload.
+    pub describe_cpu: Duration,
+    /// The interrupt tick: how long a guest runs before its neighbours on the thread get a chance.
+    pub tick: Duration,
+    /// The longest result of a turn in bytes, and the longest arguments of a call. Stops a guest from filling the host's memory.
+    pub reply_limit: usize,
+    /// The longest description in bytes.
+    pub describe_limit: usize,
+    /// The most calls in one `invoke-all`.
+    pub parallel_calls: usize,
+    /// The most log records of a turn, and
+    pub log_records: u32,
+    /// the longest of them in bytes; longer ones are cut. Stops a guest from filling the host's log.
+    pub log_record_limit: usize,
+    /// Where compiled modules are kept; `None` compiles at every start.
+    pub cache: Option<PathBuf>,
+    /// What the cache may take on the disk, in bytes; the longest unused go first.
+    pub cache_limit: u64,
+    /// Limits of a module.
+    pub module: ModuleLimits,
+}
+
+/// What a module may be. Each stops an upload that would take the compiler or every instance too much time or memory.
+#[derive(Clone, Debug)]
+pub struct ModuleLimits {
+    /// Bytes of the uploaded file.
+    pub bytes: usize,
+    /// Functions that the module defines.
+    pub functions: usize,
+    /// Bytes of one function's body: compile time grows faster than this.
+    pub body_bytes: usize,
+    /// Entries of all tables at their initial size.
+    pub table_entries: u64,
+    /// Mutable globals: each is saved with every commit.
+    pub globals: usize,
+}
+
+impl Default for WasmConfig {
+    fn default() -> WasmConfig {
+        WasmConfig {
+            memory_limit: 64 << 20,
+            max_instances: 100_000,
+            wasm_stack: 256 << 10,
+            host_stack: 256 << 10,
+            turn_cpu: Duration::from_secs(5),
+            describe_cpu: Duration::from_secs(1),
+            tick: Duration::from_millis(1),
+            reply_limit: 8 << 20,
+            describe_limit: 1 << 20,
+            parallel_calls: 256,
+            log_records: 1_000,
+            log_record_limit: 8 << 10,
+            cache: None,
+            cache_limit: 2 << 30,
+            module: ModuleLimits::default(),
+        }
+    }
+}
+
+impl Default for ModuleLimits {
+    fn default() -> ModuleLimits {
+        ModuleLimits {
+            bytes: 16 << 20,
+            functions: 50_000,
+            body_bytes: 128 << 10,
+            table_entries: 65_536,
+            globals: 1_000,
+        }
+    }
+}

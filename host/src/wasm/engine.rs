@@ -1,0 +1,203 @@
+//! The one engine of a host: memories, stacks, interrupt ticks, and what guests may import.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use granary_core::id::ModuleHash;
+use wasmtime::{Config, Linker, OptLevel};
+
+use super::calls::{GuestState, Listener, add_to_linker};
+use super::config::WasmConfig;
+use super::failure::{StartError, TurnFailure};
+use super::instance::Instance;
+use super::module::{Cache, CheckedModule, Module, ModuleError, compile};
+use super::slab::{Slab, SlabMemories};
+use super::stacks::{SlabStacks, Stacks};
+use super::ticker::Ticker;
+
+/// Compiles modules and makes instances.
+pub struct Engine {
+    pub(super) wasmtime: wasmtime::Engine,
+    pub(super) config: Arc<WasmConfig>,
+    pub(super) slab: Arc<Slab>,
+    pub(super) stacks: Arc<Stacks>,
+    pub(super) ticker: Ticker,
+    linker: Linker<GuestState>,
+    cache: Option<Cache>,
+}
+
+/// Why the engine can't start: what the host lacks.
+#[derive(Debug)]
+pub enum EngineError {
+    /// A limit of the configuration can't be.
+    Config(&'static str),
+    /// The system refused memory, a thread or the cache's folder.
+    Io(&'static str, io::Error),
+    /// The engine refused its configuration.
+    Engine(String),
+}
+
+impl std::fmt::Display for EngineError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            EngineError::Config(what) => f.write_str(what),
+            EngineError::Io(what, error) => write!(f, "{what}: {error}"),
+            EngineError::Engine(error) => write!(f, "the wasm engine can't start: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for EngineError {}
+
+/// Why a module's description can't be had.
+#[derive(Debug)]
+pub enum DescribeError {
+    /// No instance could be made.
+    Start(StartError),
+    /// `describe` failed.
+    Failure(DescribeFailure),
+}
+
+/// How `describe` failed.
+#[derive(Clone, Debug)]
+pub struct DescribeFailure {
+    /// The failure.
+    pub failure: TurnFailure,
+    /// The last lines that the guest wrote before: a panic's message is among them.
+    pub output: Vec<String>,
+}
+
+impl std::fmt::Display for DescribeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            DescribeError::Start(error) => error.fmt(f),
+            DescribeError::Failure(DescribeFailure { failure, output }) => {
+                write!(f, "the module can't describe itself: {failure}")?;
+                if output.is_empty() {
+                    return Ok(());
+                }
+                write!(f, "; it wrote: {}", output.join(" / "))
+            }
+        }
+    }
+}
+
+impl std::error::Error for DescribeError {}
+
+impl Engine {
+    /// Reserves memories and stacks and starts the interrupt tick.
+    pub fn new(config: &WasmConfig) -> Result<Arc<Engine>, EngineError> {
+        if config.memory_limit == 0 || !config.memory_limit.is_multiple_of(1 << 16) || config.memory_limit > 1 << 32 {
+            return Err(EngineError::Config(
+                "the memory limit is a multiple of 64 KiB, at most 4 GiB",
+            ));
+        }
+        if config.max_instances == 0 || config.wasm_stack < 1 << 14 || config.host_stack < 1 << 16 {
+            return Err(EngineError::Config(
+                "at least one instance, 16 KiB of stack for the guest and 64 KiB for the host are needed",
+            ));
+        }
+        let io = |what| move |error| EngineError::Io(what, error);
+        let slab = Slab::new(config.memory_limit, config.max_instances).map_err(io("memories can't be reserved"))?;
+        let stack = (config.wasm_stack + config.host_stack).next_multiple_of(4096);
+        let stacks = Stacks::new(stack, slab.slots()).map_err(io("stacks can't be reserved"))?;
+        let engine = |error: wasmtime::Error| EngineError::Engine(format!("{error:#}"));
+        let wasmtime = wasmtime::Engine::new(&engine_config(config, stack, &stacks)).map_err(engine)?;
+        let mut linker = Linker::new(&wasmtime);
+        add_to_linker(&mut linker).map_err(engine)?;
+        let ticker = Ticker::start(&wasmtime, config.tick).map_err(io("the interrupt tick can't start"))?;
+        let cache = match &config.cache {
+            Some(folder) => {
+                Some(Cache::open(folder, config.cache_limit).map_err(io("the folder of compiled modules"))?)
+            }
+            None => None,
+        };
+        Ok(Arc::new(Engine {
+            wasmtime,
+            config: Arc::new(config.clone()),
+            slab,
+            stacks,
+            ticker,
+            linker,
+            cache,
+        }))
+    }
+
+    /// Checks a module as it was uploaded, and rewrites it. Blocks for as long as reading it takes.
+    pub fn check(&self, bytes: &[u8]) -> Result<CheckedModule, ModuleError> {
+        CheckedModule::new(bytes, &self.config)
+    }
+
+    /// Checks and compiles a module, or takes what was compiled before. Blocks, for seconds if the module is large.
+    pub fn compile(&self, hash: ModuleHash, bytes: &[u8]) -> Result<Arc<Module>, ModuleError> {
+        let checked = self.check(bytes)?;
+        self.compile_checked(hash, checked)
+    }
+
+    /// As [`Engine::compile`], for a module that was just checked.
+    pub fn compile_checked(&self, hash: ModuleHash, checked: CheckedModule) -> Result<Arc<Module>, ModuleError> {
+        let module = compile(&self.wasmtime, self.cache.as_ref(), &checked.wasm)?;
+        Module::new(hash, checked.facts, &module, &self.linker).map(Arc::new)
+    }
+
+    /// The module's description of itself: bytes that should be JSON. Calls to other grains end it.
+    pub async fn describe(self: &Arc<Engine>, module: &Arc<Module>) -> Result<Vec<u8>, DescribeError> {
+        let mut instance = Instance::start(self, module, &[]).map_err(DescribeError::Start)?;
+        let listener = Arc::new(Listener::default());
+        instance.describe(listener.clone()).await.map_err(|failure| {
+            let output = listener.take();
+            DescribeError::Failure(DescribeFailure { failure, output })
+        })
+    }
+
+    /// The memories.
+    pub fn slab(&self) -> &Arc<Slab> {
+        &self.slab
+    }
+
+    /// Whether the system guards stacks without kernel mappings. Otherwise they have headroom and a canary.
+    pub fn stacks_are_guarded(&self) -> bool {
+        self.stacks.guarded()
+    }
+
+    /// The limits.
+    pub fn config(&self) -> &WasmConfig {
+        &self.config
+    }
+
+    pub(super) fn memory_file(&self) -> BorrowedFd<'_> {
+        self.slab.file()
+    }
+}
+
+/// The engine's settings. The memory ones belong together with [`SlabMemories`], which has writable bytes behind every memory: only
+/// with nothing reserved and nothing guarded does compiled code compare each address with the memory's current length.
+fn engine_config(config: &WasmConfig, stack: usize, stacks: &Arc<Stacks>) -> Config {
+    let mut engine = Config::new();
+    engine
+        .with_host_memory(Arc::new(SlabMemories))
+        .memory_reservation(0)
+        .memory_reservation_for_growth(0)
+        .memory_guard_size(0)
+        .guard_before_linear_memory(false)
+        .memory_may_move(false)
+        .memory_init_cow(false)
+        .with_host_stack(Arc::new(SlabStacks(Arc::clone(stacks))))
+        .async_stack_size(stack)
+        .max_wasm_stack(config.wasm_stack)
+        .epoch_interruption(true)
+        .cranelift_opt_level(OptLevel::Speed)
+        // What the check lets pass, and nothing else.
+        .wasm_memory64(false)
+        .wasm_multi_memory(false)
+        .wasm_custom_page_sizes(false)
+        .wasm_wide_arithmetic(false)
+        .wasm_tail_call(true)
+        .wasm_extended_const(true)
+        .wasm_relaxed_simd(true)
+        // A grain may move to another machine.
+        .relaxed_simd_deterministic(true)
+        .generate_address_map(false);
+    engine
+}

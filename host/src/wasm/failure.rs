@@ -1,0 +1,206 @@
+//! How a turn can end other than by the guest's own answer.
+
+use std::fmt;
+
+use wasmtime::{Trap, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
+
+use super::stacks::StacksFull;
+
+/// The guest's own refusal, as `fault` in the world says it: the turn ended well and the instance goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Which kind.
+    pub kind: FaultKind,
+    /// For a person.
+    pub message: String,
+    /// The guest's own error value, or the callee's, as JSON. Not checked.
+    pub error: Option<Vec<u8>>,
+    /// The HTTP status that the guest chose.
+    pub status: Option<u16>,
+    /// The code of a failed call.
+    pub code: Option<String>,
+}
+
+/// The kinds of [`Fault`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// The arguments don't fit; the method did not run.
+    BadArguments,
+    /// No such method.
+    UnknownMethod,
+    /// The method's own error.
+    GuestError,
+    /// A call that the method made failed, and it passed that on.
+    CallFailed,
+}
+
+/// Why a turn didn't end with an answer. Unless said otherwise the instance is unusable and must be dropped; the
+/// grain's state is that of its last turn that ended well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TurnFailure {
+    /// The guest did something that wasm stops, for example `unreachable` after a panic.
+    Trap {
+        /// What and where, for a person.
+        message: String,
+        /// What, as one word.
+        code: &'static str,
+    },
+    /// It computed for longer than a turn may.
+    CpuLimit {
+        /// The limit in milliseconds.
+        limit_ms: u64,
+    },
+    /// It trapped after it had been refused memory.
+    MemoryLimit {
+        /// The limit in bytes.
+        limit: usize,
+        /// What it did then.
+        message: String,
+    },
+    /// It recursed too deep.
+    Stack {
+        /// Where, for a person.
+        message: String,
+    },
+    /// It broke the canonical ABI: a pointer, a length or a text that can't be.
+    Abi(String),
+    /// Its answer, or what it sends, is above a limit.
+    TooLarge(String),
+    /// It called `proc_exit`.
+    Exit(i32),
+    /// No stack was free. The turn did not run, and the instance is as it was.
+    Overloaded,
+}
+
+impl TurnFailure {
+    /// Whether the instance is as it was before the turn.
+    pub fn did_not_run(&self) -> bool {
+        matches!(self, TurnFailure::Overloaded)
+    }
+
+    /// What `error`, with which a call into wasm failed, means. `refused` tells that memory was refused in this turn.
+    pub(super) fn of(error: &wasmtime::Error, refused: bool, memory_limit: usize) -> TurnFailure {
+        if let Some(raised) = error.downcast_ref::<Raised>() {
+            return raised.0.clone();
+        }
+        if let Some(exit) = error.downcast_ref::<I32Exit>() {
+            return TurnFailure::Exit(exit.0);
+        }
+        if error.is::<StacksFull>() {
+            return TurnFailure::Overloaded;
+        }
+        let place = place(error);
+        match error.downcast_ref::<Trap>() {
+            Some(Trap::StackOverflow) => TurnFailure::Stack {
+                message: format!("the guest recursed too deep{place}"),
+            },
+            Some(trap) if refused => TurnFailure::MemoryLimit {
+                limit: memory_limit,
+                message: format!("{trap}{place}"),
+            },
+            Some(trap) => TurnFailure::Trap {
+                message: format!("{trap}{place}"),
+                code: code(*trap),
+            },
+            None => TurnFailure::Trap {
+                message: format!("{}{place}", error.root_cause()),
+                code: "host",
+            },
+        }
+    }
+}
+
+/// A failure that a host function raises through the guest's frames.
+#[derive(Debug)]
+pub(super) struct Raised(pub(super) TurnFailure);
+
+impl fmt::Display for Raised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Raised {}
+
+/// Ends the turn from within a host function.
+pub(super) fn raise(failure: TurnFailure) -> wasmtime::Error {
+    wasmtime::Error::from(Raised(failure))
+}
+
+/// The innermost named functions, as far as the module has names.
+fn place(error: &wasmtime::Error) -> String {
+    let Some(trace) = error.downcast_ref::<WasmBacktrace>() else {
+        return String::new();
+    };
+    let names: Vec<&str> = trace
+        .frames()
+        .iter()
+        .filter_map(|frame| frame.func_name())
+        .take(6)
+        .collect();
+    if names.is_empty() {
+        String::new()
+    } else {
+        format!(", in {}", names.join(" < "))
+    }
+}
+
+fn code(trap: Trap) -> &'static str {
+    match trap {
+        Trap::MemoryOutOfBounds => "memory_out_of_bounds",
+        Trap::TableOutOfBounds => "table_out_of_bounds",
+        Trap::IndirectCallToNull => "null_call",
+        Trap::BadSignature => "call_type",
+        Trap::IntegerOverflow => "integer_overflow",
+        Trap::IntegerDivisionByZero => "division_by_zero",
+        Trap::BadConversionToInteger => "bad_conversion",
+        Trap::UnreachableCodeReached => "unreachable",
+        _ => "trap",
+    }
+}
+
+impl fmt::Display for TurnFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TurnFailure::Trap { message, .. } => write!(f, "the guest trapped: {message}"),
+            TurnFailure::CpuLimit { limit_ms } => write!(f, "the turn computed for more than {limit_ms} ms"),
+            TurnFailure::MemoryLimit { limit, message } => {
+                write!(f, "the grain's memory can't grow beyond {limit} bytes: {message}")
+            }
+            TurnFailure::Stack { message } => f.write_str(message),
+            TurnFailure::Abi(what) => write!(f, "the guest broke the canonical ABI: {what}"),
+            TurnFailure::TooLarge(what) => f.write_str(what),
+            TurnFailure::Exit(code) => write!(f, "the guest called exit({code}): a turn ends by returning"),
+            TurnFailure::Overloaded => f.write_str("no stack is free for another turn"),
+        }
+    }
+}
+
+impl std::error::Error for TurnFailure {}
+
+/// Why an instance could not be made. Nothing is left behind.
+#[derive(Debug)]
+pub enum StartError {
+    /// All memories are in use. Evict idle grains or try again later.
+    Overloaded {
+        /// How many there are.
+        slots: usize,
+    },
+    /// The stored state isn't one of this module's: which rule it breaks.
+    State(String),
+    /// The system or the engine failed.
+    Host(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Overloaded { slots } => write!(f, "all {slots} memories of this host are in use"),
+            StartError::State(what) => write!(f, "the stored state does not fit the module: {what}"),
+            StartError::Host(what) => write!(f, "the instance can't be made: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}

@@ -1,0 +1,27 @@
+//! Guests: WebAssembly modules and their instances.
+//!
+//! [`Engine`] checks, rewrites and compiles a [`Module`]; an [`Instance`] of it runs turns on a memory of the [`Slab`]. What a guest
+//! asks of its host on the way goes to the turn's [`TurnHost`].
+//!
+//! **Not here:** storage and HTTP, which this never uses; what changed in a memory ([`snapshot`](crate::snapshot)); which turn runs when.
+
+mod abi;
+mod calls;
+mod config;
+mod engine;
+mod failure;
+mod instance;
+mod module;
+mod slab;
+mod stacks;
+#[cfg(test)]
+mod tests;
+mod ticker;
+
+pub use self::calls::{GuestCall, GuestCallError, LogLevel, LogSource, Replies, TurnHost};
+pub use self::config::{ModuleLimits, WasmConfig};
+pub use self::engine::{DescribeError, DescribeFailure, Engine, EngineError};
+pub use self::failure::{Fault, FaultKind, StartError, TurnFailure};
+pub use self::instance::{Answer, Instance};
+pub use self::module::{CheckedModule, Module, ModuleError};
+pub use self::slab::{Slab, SlabFull};

@@ -1,0 +1,9 @@
+//! Guests against the engine. Modules in text, hostile ones, state over restarts.
+
+mod bounds;
+mod cache;
+mod calls;
+mod guest;
+mod hostile;
+mod modules;
+mod state;
