@@ -1,0 +1,115 @@
+//! The operating system's files.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{File, Files, Space};
+
+/// A folder of the file system.
+#[derive(Debug)]
+pub(crate) struct RealFiles {
+    root: PathBuf,
+    /// Whether syncs do nothing, see [`Sabotage::no_sync`](crate::storage::config::Sabotage).
+    no_sync: bool,
+}
+
+impl RealFiles {
+    /// The folder `root`, which must exist.
+    pub(crate) fn new(root: &Path, no_sync: bool) -> RealFiles {
+        RealFiles {
+            root: root.to_owned(),
+            no_sync,
+        }
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    fn file(&self, inner: fs::File) -> Arc<dyn File> {
+        Arc::new(RealFile {
+            inner,
+            no_sync: self.no_sync,
+        })
+    }
+}
+
+impl Files for RealFiles {
+    fn make_dir(&self, path: &str) -> io::Result<()> {
+        fs::create_dir_all(self.path(path))
+    }
+
+    fn create(&self, path: &str) -> io::Result<Arc<dyn File>> {
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true);
+        Ok(self.file(options.open(self.path(path))?))
+    }
+
+    fn open(&self, path: &str) -> io::Result<Arc<dyn File>> {
+        let inner = fs::OpenOptions::new().read(true).write(true).open(self.path(path))?;
+        Ok(self.file(inner))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path(from), self.path(to))
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        fs::remove_file(self.path(path))
+    }
+
+    fn sync_dir(&self, path: &str) -> io::Result<()> {
+        fs::File::open(self.path(path))?.sync_all()
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(self.path(path))? {
+            let name = entry?.file_name();
+            names.push(
+                name.into_string().map_err(|name| {
+                    io::Error::other(format!("{name:?} in {path} is not a name that this host gives"))
+                })?,
+            );
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn space(&self) -> io::Result<Space> {
+        let stat = rustix::fs::statvfs(&self.root)?;
+        Ok(Space {
+            free: stat.f_bavail * stat.f_frsize,
+            total: stat.f_blocks * stat.f_frsize,
+        })
+    }
+}
+
+struct RealFile {
+    inner: fs::File,
+    no_sync: bool,
+}
+
+impl File for RealFile {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.inner.write_all_at(bytes, offset)
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        self.inner.read_exact_at(bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        if self.no_sync {
+            return Ok(());
+        }
+        self.inner.sync_data()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.inner.metadata()?.len())
+    }
+}
