@@ -1,0 +1,341 @@
+//! Moves grains' states from the log into the snapshot store, so that the log can be freed.
+//!
+//! A round takes the oldest segments of the log and every grain that has its oldest commit in one of them, and writes for each
+//! *one* new image: the old one merged with all of the grain's durable commits, those in newer segments too. Then come, in this
+//! order: sync of the image files, heads into the snapshot store, its flush, and only then are the commits dropped from the
+//! index and the segments freed. A crash between any two of these leaves commits in the log that an image already covers;
+//! they are skipped by their numbers.
+//!
+//! Rounds start when the log is half full, when a grain has so many commits in the log that its activation would be slow, and at close.
+//! They never touch activations or memories.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use granary_core::id::{GrainName, Lsn, Seq};
+
+use super::StorageError;
+use super::config::StorageConfig;
+use super::fatal::Fatal;
+use super::grains::{Sources, merged};
+use super::head_value::{HeadValue, ImagePlace, ImageRef, PackedImage};
+use super::heads::{HeadChange, Heads, Table, grain_in_key, grain_key};
+use super::image_files::ImageFiles;
+use super::index::Index;
+use super::log::{CommitLog, Incarnation};
+
+/// How long a round that found the disk full is followed by none.
+const RETRY: Duration = Duration::from_secs(1);
+const UNPOISONED: &str = "no thread panics while it holds the checkpointer's lock";
+
+/// Writes checkpoints. One thread runs it.
+pub(crate) struct Checkpointer {
+    pub(crate) log: Arc<CommitLog>,
+    pub(crate) index: Arc<Index>,
+    pub(crate) heads: Arc<dyn Heads>,
+    pub(crate) images: Arc<ImageFiles>,
+    pub(crate) fatal: Fatal,
+    /// From so many bytes in the log on, segments are freed.
+    free_from_bytes: u64,
+    batch_grains: usize,
+    inline_limit: usize,
+    rounds: AtomicU64,
+    wanted: Mutex<Wanted>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Wanted {
+    /// Whether the log passed half of its limit.
+    log: bool,
+    /// Grains with long chains.
+    grains: Vec<GrainName>,
+    stop: bool,
+}
+
+/// What a batch will change.
+#[derive(Default)]
+struct Chunk {
+    /// Changes that hang together: references to image files with the files' counts, heads with their graves.
+    together: Vec<HeadChange>,
+    added: Vec<ImageRef>,
+    dropped: Vec<ImageRef>,
+    /// The grains in it, and up to which commit.
+    written: Vec<(GrainName, Seq)>,
+}
+
+impl Checkpointer {
+    pub(crate) fn new(
+        log: Arc<CommitLog>,
+        index: Arc<Index>,
+        heads: Arc<dyn Heads>,
+        images: Arc<ImageFiles>,
+        fatal: Fatal,
+        config: &StorageConfig,
+    ) -> Checkpointer {
+        Checkpointer {
+            log,
+            index,
+            heads,
+            images,
+            fatal,
+            free_from_bytes: config.log_limit_bytes / 2,
+            batch_grains: config.checkpoint_batch_grains,
+            inline_limit: config.inline_limit_bytes,
+            rounds: AtomicU64::new(0),
+            wanted: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Asks for segments to be freed if there are too many. Returns at once.
+    pub(crate) fn log_grew(&self) {
+        if self.log.live_bytes() > self.free_from_bytes {
+            self.wanted.lock().expect(UNPOISONED).log = true;
+            self.changed.notify_one();
+        }
+    }
+
+    /// Asks for a grain's chain to be cut. Returns at once.
+    pub(crate) fn chain_grew(&self, grain: &GrainName) {
+        self.wanted.lock().expect(UNPOISONED).grains.push(grain.clone());
+        self.changed.notify_one();
+    }
+
+    /// Ends [`Checkpointer::run`] after the round that's under way.
+    pub(crate) fn stop(&self) {
+        self.wanted.lock().expect(UNPOISONED).stop = true;
+        self.changed.notify_one();
+    }
+
+    /// Rounds done.
+    pub(crate) fn rounds(&self) -> u64 {
+        self.rounds.load(Ordering::Relaxed)
+    }
+
+    /// Does what is asked for until stopped.
+    pub(crate) fn run(&self) {
+        loop {
+            let mut wanted = self.wanted.lock().expect(UNPOISONED);
+            while !wanted.stop && !wanted.log && wanted.grains.is_empty() {
+                wanted = self.changed.wait(wanted).expect(UNPOISONED);
+            }
+            if wanted.stop {
+                return;
+            }
+            let grains = std::mem::take(&mut wanted.grains);
+            wanted.log = false;
+            drop(wanted);
+            let segments = self.segments_to_free();
+            if !self.round_or_die(&segments, grains) {
+                return;
+            }
+            self.log_grew();
+        }
+    }
+
+    /// Writes images of all grains with commits in the log and frees all of it. Nothing is appended any more.
+    pub(crate) fn finish(&self) {
+        if !self.log.drain() {
+            return;
+        }
+        self.log.seal();
+        let segments: Vec<_> = self
+            .log
+            .sealed()
+            .into_iter()
+            .map(|(incarnation, _)| incarnation)
+            .collect();
+        self.round_or_die(&segments, Vec::new());
+    }
+
+    /// The oldest segments, as many as have to go to bring the log below its mark.
+    fn segments_to_free(&self) -> Vec<Incarnation> {
+        let mut bytes = self.log.live_bytes();
+        if bytes > self.free_from_bytes && self.log.sealed().is_empty() {
+            self.log.seal();
+        }
+        let mut segments = Vec::new();
+        for (incarnation, len) in self.log.sealed() {
+            if bytes <= self.free_from_bytes {
+                break;
+            }
+            bytes -= len.min(bytes);
+            segments.push(incarnation);
+        }
+        segments
+    }
+
+    /// A round; false when there can't be another.
+    fn round_or_die(&self, segments: &[Incarnation], grains: Vec<GrainName>) -> bool {
+        let mut listed: Vec<(GrainName, Incarnation)> = Vec::new();
+        for segment in segments {
+            if !self.log.settle(*segment) {
+                return false;
+            }
+            let grains = self.index.take_oldest_in(*segment);
+            listed.extend(grains.into_iter().map(|grain| (grain, *segment)));
+        }
+        // In the snapshot store's order, so that neighbours are written together; once each, however often they are named.
+        let mut all: Vec<_> = listed.iter().map(|(grain, _)| grain).chain(&grains).collect();
+        all.sort_unstable();
+        all.dedup();
+        match self.round(segments, &all) {
+            Ok(()) => true,
+            Err(StorageError::Io(error)) if error.kind() == io::ErrorKind::StorageFull => {
+                tracing::warn!(%error, "no checkpoint for want of space, will try again");
+                listed
+                    .iter()
+                    .for_each(|(grain, segment)| self.index.enlist(grain, *segment));
+                self.wait_for_space(grains)
+            }
+            Err(error) => {
+                (self.fatal)(&format!("a checkpoint failed: {error}"));
+                false
+            }
+        }
+    }
+
+    fn wait_for_space(&self, grains: Vec<GrainName>) -> bool {
+        let mut wanted = self.wanted.lock().expect(UNPOISONED);
+        wanted.grains.extend(grains);
+        let (wanted, _) = self
+            .changed
+            .wait_timeout_while(wanted, RETRY, |wanted| !wanted.stop)
+            .expect(UNPOISONED);
+        !wanted.stop
+    }
+
+    fn round(&self, segments: &[Incarnation], grains: &[&GrainName]) -> Result<(), StorageError> {
+        // Read once: an image never covers a commit that isn't durable.
+        let durable = self.log.durable();
+        let mut written = Vec::new();
+        let mut chunk = Chunk::default();
+        for grain in grains {
+            self.write_grain(grain, durable, &mut chunk)?;
+            if chunk.written.len() >= self.batch_grains {
+                written.append(&mut self.apply(std::mem::take(&mut chunk))?);
+            }
+        }
+        written.append(&mut self.apply(chunk)?);
+        self.heads.flush().map_err(unretryable)?;
+        for (grain, seq) in &written {
+            self.index.drop_upto(grain, *seq);
+        }
+        segments
+            .iter()
+            .try_for_each(|segment| self.log.free(*segment))
+            .map_err(unretryable)?;
+        self.images.remove_doomed()?;
+        while let Some(sparse) = self.images.sparse() {
+            self.empty_image_file(sparse)?;
+        }
+        self.rounds.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Adds a grain's next image to `chunk`.
+    fn write_grain(&self, grain: &GrainName, durable: Lsn, chunk: &mut Chunk) -> Result<(), StorageError> {
+        // Checkpointed since it was named.
+        if self.index.entries(grain).is_empty() {
+            return Ok(());
+        }
+        let assembled = self.sources().assemble(grain, durable)?;
+        let Some(stored) = assembled.stored else { return Ok(()) };
+        let seq = stored.head.seq;
+        chunk.written.push((grain.clone(), seq));
+        let old = assembled.old_value;
+        if old.as_ref().is_some_and(|old| old.head.seq == seq) {
+            return Ok(());
+        }
+        let key = grain_key(Table::Grain, grain);
+        let image = if stored.deleted {
+            chunk.together.push((grain_key(Table::Grave, grain), Some(Vec::new())));
+            None
+        } else {
+            if old.as_ref().is_some_and(|old| old.image.is_none()) {
+                chunk.together.push((grain_key(Table::Grave, grain), None));
+            }
+            let packed = PackedImage::pack(&merged(&stored.parts), &stored.replies);
+            Some(self.place(&key, packed, chunk)?)
+        };
+        let inline = |image: &Option<ImagePlace>| matches!(image, Some(ImagePlace::Inline(_)));
+        let alone = inline(&image) && old.as_ref().is_none_or(|old| inline(&old.image));
+        if let Some(ImagePlace::File(place)) = old.and_then(|old| old.image) {
+            chunk.dropped.push(place);
+        }
+        let value = HeadValue {
+            head: stored.head,
+            image,
+        };
+        if alone {
+            return self.heads.put(key, value.encode()).map_err(unretryable);
+        }
+        chunk.together.push((key, Some(value.encode())));
+        Ok(())
+    }
+
+    fn place(&self, key: &[u8], packed: PackedImage, chunk: &mut Chunk) -> io::Result<ImagePlace> {
+        if packed.bytes.len() <= self.inline_limit {
+            return Ok(ImagePlace::Inline(packed));
+        }
+        let place = self.images.append(key, &packed)?;
+        chunk.added.push(place);
+        Ok(ImagePlace::File(place))
+    }
+
+    /// Puts a batch into the snapshot store and returns which grains it was.
+    fn apply(&self, mut chunk: Chunk) -> Result<Vec<(GrainName, Seq)>, StorageError> {
+        self.images.sync()?;
+        chunk
+            .together
+            .append(&mut self.images.count(&chunk.added, &chunk.dropped));
+        if !chunk.together.is_empty() {
+            self.heads.apply(chunk.together).map_err(unretryable)?;
+        }
+        Ok(chunk.written)
+    }
+
+    /// Copies what's live in an image file on and removes the file.
+    fn empty_image_file(&self, number: u64) -> Result<(), StorageError> {
+        let mut chunk = Chunk::default();
+        for (key, place) in self.images.entries(number)? {
+            let grain = grain_in_key(&key);
+            let grain = grain.ok_or_else(|| StorageError::Corrupt("an image file names no grain".into()))?;
+            let Some(mut value) = self.sources().head_value(&grain)? else {
+                continue;
+            };
+            if value.image != Some(ImagePlace::File(place)) {
+                continue;
+            }
+            let packed = self.images.read(&place)?;
+            let packed = packed.ok_or_else(|| StorageError::Corrupt("a live image file is gone".into()))?;
+            value.image = Some(self.place(&key, packed, &mut chunk)?);
+            chunk.dropped.push(place);
+            chunk.together.push((key, Some(value.encode())));
+        }
+        self.apply(chunk)?;
+        self.heads.flush().map_err(unretryable)?;
+        self.images.remove_doomed()?;
+        Ok(())
+    }
+
+    fn sources(&self) -> Sources<'_> {
+        Sources {
+            log: &self.log,
+            index: &self.index,
+            heads: &*self.heads,
+            images: &self.images,
+        }
+    }
+}
+
+/// The snapshot store and the log's segments are in an unknown state after any error, also one for want of space.
+fn unretryable(error: StorageError) -> StorageError {
+    match error {
+        StorageError::Io(error) => StorageError::Io(io::Error::other(error)),
+        other => other,
+    }
+}

@@ -1,0 +1,198 @@
+//! A grain's state put together from its image and its commits in the log: what an activation starts from, and what a
+//! checkpoint makes the next image of.
+//!
+//! A checkpoint may run at the same time. What keeps the view whole is an order: the index is read first, the snapshot store
+//! second, and a checkpoint drops commits from the index only after the store has the image with them. So the store's image
+//! is at least as new as the first indexed commit needs it to be. Commits that it covers are skipped unread. Where something
+//! was freed in between (a segment, an image file) there is a newer image, and all is read again.
+
+use granary_core::commit::{Change, Commit, Delta};
+use granary_core::id::{GrainName, Lsn, Seq};
+
+use super::heads::{Heads, Table, grain_key};
+use super::image_files::ImageFiles;
+use super::index::{Entry, Index};
+use super::log::CommitLog;
+use super::{StorageError, Stored};
+use crate::storage::head_value::{HeadValue, ImagePlace};
+
+/// Each try again means that a checkpoint of this very grain was finished in the meantime.
+const TRIES: usize = 100;
+
+/// The places where parts of a grain's state are.
+#[derive(Clone, Copy)]
+pub(crate) struct Sources<'a> {
+    pub(crate) log: &'a CommitLog,
+    pub(crate) index: &'a Index,
+    pub(crate) heads: &'a dyn Heads,
+    pub(crate) images: &'a ImageFiles,
+}
+
+/// A grain's state, and what the snapshot store has of it.
+pub(crate) struct Assembled {
+    /// `None` when it never committed.
+    pub(crate) stored: Option<Stored>,
+    pub(crate) old_value: Option<HeadValue>,
+}
+
+impl Sources<'_> {
+    /// A grain's state with all commits up to `upto`.
+    pub(crate) fn assemble(&self, grain: &GrainName, upto: Lsn) -> Result<Assembled, StorageError> {
+        for _ in 0..TRIES {
+            if let Some(assembled) = self.try_assemble(grain, upto)? {
+                return Ok(assembled);
+            }
+        }
+        Err(StorageError::Corrupt(format!(
+            "parts of {grain} that its head or the index name aren't there"
+        )))
+    }
+
+    /// `None` when a part was freed under way.
+    fn try_assemble(&self, grain: &GrainName, upto: Lsn) -> Result<Option<Assembled>, StorageError> {
+        let mut entries = self.index.entries(grain);
+        entries.retain(|entry| entry.position.lsn <= upto);
+        let old_value = self.head_value(grain)?;
+        let image_seq = old_value.as_ref().map_or(Seq(0), |value| value.head.seq);
+        let last_lsn = entries
+            .last()
+            .filter(|last| last.seq >= image_seq)
+            .map(|last| last.position.lsn);
+        let fresh = &entries[entries.partition_point(|entry| entry.seq <= image_seq)..];
+        if fresh.first().is_some_and(|first| first.seq != image_seq.next()) {
+            return Err(StorageError::Corrupt(format!(
+                "commits of {grain} are missing: its image is of commit {}, and the log goes on with {}",
+                image_seq.0, fresh[0].seq.0
+            )));
+        }
+        // Nothing before a deletion matters but for the numbering.
+        let deletion = fresh.iter().rposition(|entry| entry.deletes);
+        let mut stored = None;
+        if deletion.is_none()
+            && let Some(value) = &old_value
+        {
+            match self.image(grain, value)? {
+                Some(image) => stored = Some(image),
+                None => return Ok(None),
+            }
+        }
+        let needed = &fresh[deletion.unwrap_or(0)..];
+        let positions: Vec<_> = needed.iter().map(|entry| entry.position).collect();
+        let Some(records) = self.log.read(&positions)? else {
+            return Ok(None);
+        };
+        for (entry, (body, hash)) in needed.iter().zip(records) {
+            let commit = decode(grain, entry, &body)?;
+            if deletion.is_none() {
+                check_chain(&commit, stored.as_ref())?;
+            }
+            apply(&mut stored, commit, hash);
+        }
+        if let Some(stored) = &mut stored {
+            stored.lsn = last_lsn.unwrap_or(Lsn(0));
+        }
+        Ok(Some(Assembled { stored, old_value }))
+    }
+
+    /// What the snapshot store has of a grain.
+    pub(crate) fn head_value(&self, grain: &GrainName) -> Result<Option<HeadValue>, StorageError> {
+        let Some(bytes) = self.heads.value(&grain_key(Table::Grain, grain))? else {
+            return Ok(None);
+        };
+        let value = HeadValue::decode(&bytes);
+        value
+            .map(Some)
+            .map_err(|error| StorageError::Corrupt(format!("the snapshot store's value of {grain}: {error}")))
+    }
+
+    /// The state in the snapshot store; `None` when the image's file is gone.
+    fn image(&self, grain: &GrainName, value: &HeadValue) -> Result<Option<Stored>, StorageError> {
+        let mut stored = Stored {
+            head: value.head.clone(),
+            deleted: value.image.is_none(),
+            parts: Vec::new(),
+            replies: Default::default(),
+            lsn: Lsn(0),
+        };
+        let read;
+        let packed = match &value.image {
+            None => return Ok(Some(stored)),
+            Some(ImagePlace::Inline(packed)) => packed,
+            Some(ImagePlace::File(place)) => match self.images.read(place)? {
+                None => return Ok(None),
+                Some(packed) => {
+                    read = packed;
+                    &read
+                }
+            },
+        };
+        let unpacked = packed.unpack();
+        let (delta, replies) =
+            unpacked.map_err(|error| StorageError::Corrupt(format!("the image of {grain}: {error}")))?;
+        stored.parts.push(delta);
+        stored.replies = replies;
+        Ok(Some(stored))
+    }
+}
+
+/// The commit that the index says is in `body`.
+fn decode(grain: &GrainName, entry: &Entry, body: &[u8]) -> Result<Commit, StorageError> {
+    let seq = entry.seq.0;
+    let commit = Commit::decode(body);
+    let commit = commit.map_err(|error| StorageError::Corrupt(format!("commit {seq} of {grain}: {error}")))?;
+    if commit.grain != *grain || commit.seq != entry.seq {
+        return Err(StorageError::Corrupt(format!(
+            "where commit {seq} of {grain} should be there is commit {} of {}",
+            commit.seq.0, commit.grain
+        )));
+    }
+    Ok(commit)
+}
+
+/// Whether `commit` was made on top of `before`.
+fn check_chain(commit: &Commit, before: Option<&Stored>) -> Result<(), StorageError> {
+    let hash = before.map_or([0; 16], |stored| stored.head.hash);
+    if commit.prev_hash == hash {
+        return Ok(());
+    }
+    Err(StorageError::Corrupt(format!(
+        "commit {} of {} was made on top of another commit than the one before it",
+        commit.seq.0, commit.grain
+    )))
+}
+
+/// The state after one more commit.
+pub(crate) fn apply(stored: &mut Option<Stored>, commit: Commit, hash: [u8; 16]) {
+    let head = commit.head(hash);
+    let next = stored.get_or_insert_with(|| Stored {
+        head: head.clone(),
+        deleted: false,
+        parts: Vec::new(),
+        replies: Default::default(),
+        lsn: Lsn(0),
+    });
+    next.deleted = matches!(commit.change, Change::Delete);
+    match commit.change {
+        Change::Delete => {
+            next.parts.clear();
+            next.replies = Default::default();
+        }
+        Change::Delta(delta) => {
+            // A memory is only ever patched under the module that wrote it: another one starts from its own base image.
+            if next.head.module != head.module {
+                next.parts.clear();
+            }
+            next.parts.push(delta);
+            commit.replies.into_iter().for_each(|reply| next.replies.insert(reply));
+        }
+    }
+    next.head = head;
+}
+
+/// All parts as one.
+pub(crate) fn merged(parts: &[Delta]) -> Delta {
+    match parts {
+        [only] => only.clone(),
+        parts => Delta::merge(parts).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,217 @@
+//! What the snapshot store holds of a grain: its head, and its image or where that is.
+
+use granary_core::codec::{DecodeError, Reader, put_bytes, put_varint};
+use granary_core::commit::{Delta, Head};
+use granary_core::id::{Ballot, HostId, ModuleHash, Revision, Seq};
+use granary_core::reply_table::ReplyTable;
+
+/// The form's version, the first byte of every value.
+const FORM: u8 = 1;
+
+/// A grain's value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HeadValue {
+    pub(crate) head: Head,
+    /// `None` when the head's commit deleted the grain.
+    pub(crate) image: Option<ImagePlace>,
+}
+
+/// Where an image is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ImagePlace {
+    /// Here.
+    Inline(PackedImage),
+    /// In an image file.
+    File(ImageRef),
+}
+
+/// A place in an image file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ImageRef {
+    /// The file's number.
+    pub(crate) file: u64,
+    /// Where the entry starts.
+    pub(crate) offset: u64,
+    /// Bytes of the whole entry.
+    pub(crate) entry_len: u64,
+    /// blake3 of the packed image in it.
+    pub(crate) hash: [u8; 32],
+}
+
+/// A grain's state and stored replies, compressed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PackedImage {
+    /// Bytes before compression.
+    pub(crate) raw_len: u64,
+    /// LZ4 block.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// LZ4 can't do better than this, so a longer claim is damage and must not reserve memory.
+const BEST_RATIO: u64 = 256;
+
+impl PackedImage {
+    /// Compresses.
+    pub(crate) fn pack(image: &Delta, replies: &ReplyTable) -> PackedImage {
+        let mut raw = Vec::new();
+        image.encode(&mut raw);
+        replies.encode(&mut raw);
+        PackedImage {
+            raw_len: raw.len() as u64,
+            bytes: lz4_flex::block::compress(&raw),
+        }
+    }
+
+    /// Decompresses.
+    pub(crate) fn unpack(&self) -> Result<(Delta, ReplyTable), DecodeError> {
+        let wrong = |expected| DecodeError {
+            expected,
+            bytes_left: self.bytes.len(),
+        };
+        if self.raw_len > (self.bytes.len() as u64 + 1) * BEST_RATIO {
+            return Err(wrong("a length that LZ4 can reach"));
+        }
+        let raw = lz4_flex::block::decompress(&self.bytes, self.raw_len as usize)
+            .map_err(|_| wrong("an LZ4 block of the given length"))?;
+        let mut reader = Reader::new(&raw);
+        let image = Delta::decode(&mut reader)?;
+        let replies = ReplyTable::decode(&mut reader)?;
+        reader.finish()?;
+        Ok((image, replies))
+    }
+}
+
+impl HeadValue {
+    /// Whether the stored form in `bytes` is of a deleted grain; a look at two bytes, for listings.
+    pub(crate) fn is_deleted(bytes: &[u8]) -> bool {
+        bytes.get(1) == Some(&0)
+    }
+
+    /// The stored form.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = vec![FORM];
+        out.push(match self.image {
+            None => 0,
+            Some(ImagePlace::Inline(_)) => 1,
+            Some(ImagePlace::File(_)) => 2,
+        });
+        let head = &self.head;
+        put_varint(&mut out, head.ballot.counter);
+        out.extend_from_slice(&head.ballot.host.0);
+        put_varint(&mut out, head.ballot.incarnation);
+        put_varint(&mut out, head.seq.0);
+        out.extend_from_slice(&head.hash);
+        out.extend_from_slice(&head.module.0);
+        put_varint(&mut out, head.revision.0);
+        match &self.image {
+            None => {}
+            Some(ImagePlace::Inline(packed)) => {
+                put_varint(&mut out, packed.raw_len);
+                put_bytes(&mut out, &packed.bytes);
+            }
+            Some(ImagePlace::File(place)) => {
+                put_varint(&mut out, place.file);
+                put_varint(&mut out, place.offset);
+                put_varint(&mut out, place.entry_len);
+                out.extend_from_slice(&place.hash);
+            }
+        }
+        out
+    }
+
+    /// Reads the stored form.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<HeadValue, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        if reader.byte()? != FORM {
+            return Err(reader.error("a head of form 1"));
+        }
+        let place = reader.byte()?;
+        let head = Head {
+            ballot: Ballot {
+                counter: reader.varint()?,
+                host: HostId(reader.array()?),
+                incarnation: reader.varint()?,
+            },
+            seq: Seq(reader.varint()?),
+            hash: reader.array()?,
+            module: ModuleHash(reader.array()?),
+            revision: Revision(reader.varint()?),
+        };
+        let image = match place {
+            0 => None,
+            1 => Some(ImagePlace::Inline(PackedImage {
+                raw_len: reader.varint()?,
+                bytes: reader.bytes()?.to_vec(),
+            })),
+            2 => Some(ImagePlace::File(ImageRef {
+                file: reader.varint()?,
+                offset: reader.varint()?,
+                entry_len: reader.varint()?,
+                hash: reader.array()?,
+            })),
+            _ => return Err(reader.error("0 to 2: where the image is")),
+        };
+        reader.finish()?;
+        Ok(HeadValue { head, image })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use granary_core::page::{PAGE_SIZE, Patches};
+
+    use super::*;
+
+    fn value(image: Option<ImagePlace>) -> HeadValue {
+        let head = Head {
+            ballot: Ballot {
+                counter: 3,
+                host: HostId([1; 16]),
+                incarnation: 400,
+            },
+            seq: Seq(70_000),
+            hash: [2; 16],
+            module: ModuleHash([3; 32]),
+            revision: Revision(5),
+        };
+        HeadValue { head, image }
+    }
+
+    #[test]
+    fn values_are_read_back_and_cut_ones_are_errors() {
+        let mut patches = Patches::new();
+        patches.push_whole(2, &[7; PAGE_SIZE]);
+        let image = Delta {
+            memory_len: 1 << 17,
+            globals: vec![1, u128::MAX],
+            patches,
+        };
+        let packed = PackedImage::pack(&image, &ReplyTable::new());
+        assert_eq!(packed.unpack(), Ok((image, ReplyTable::new())));
+        assert!(packed.bytes.len() < 100, "a page of equal bytes compresses well");
+        let place = ImageRef {
+            file: 1,
+            offset: 1 << 40,
+            entry_len: 5000,
+            hash: [9; 32],
+        };
+        for image in [None, Some(ImagePlace::Inline(packed)), Some(ImagePlace::File(place))] {
+            let value = value(image);
+            let bytes = value.encode();
+            assert_eq!(HeadValue::decode(&bytes), Ok(value.clone()));
+            assert_eq!(HeadValue::is_deleted(&bytes), value.image.is_none());
+            for len in 0..bytes.len() {
+                assert!(HeadValue::decode(&bytes[..len]).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn a_damaged_length_reserves_no_memory() {
+        let packed = PackedImage {
+            raw_len: u64::MAX,
+            bytes: vec![0; 10],
+        };
+        assert!(packed.unpack().is_err());
+    }
+}

@@ -1,0 +1,135 @@
+//! Whose data folder this is, and the lock that keeps two hosts from using it at once.
+//!
+//! ```text
+//! granary data folder 1
+//! host 0123456789abcdef0123456789abcdef
+//! incarnation 7
+//! ```
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use granary_core::id::HostId;
+
+use super::StorageError;
+use super::files::{Files, read_all, write_atomically};
+
+const IDENTITY: &str = "identity";
+const LOCK: &str = "lock";
+const FIRST_LINE: &str = "granary data folder 1";
+
+/// Whose data folder this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) host: HostId,
+    /// How many times the folder has been opened.
+    pub(crate) incarnation: u32,
+}
+
+/// Reads the identity, or makes one for an empty folder, and counts this start. Lasts on return.
+pub(crate) fn next_identity(files: &dyn Files) -> Result<Identity, StorageError> {
+    let identity = match read_all(files, IDENTITY) {
+        Ok(bytes) => {
+            let old = parse(&bytes).ok_or_else(|| {
+                StorageError::Corrupt(format!(
+                    "the file `{IDENTITY}` isn't what a host wrote: put back a copy of the whole folder"
+                ))
+            })?;
+            Identity {
+                incarnation: old.incarnation + 1,
+                ..old
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Identity {
+            host: new_host()?,
+            incarnation: 1,
+        },
+        Err(error) => return Err(error.into()),
+    };
+    let text = format!(
+        "{FIRST_LINE}\nhost {}\nincarnation {}\n",
+        identity.host, identity.incarnation
+    );
+    write_atomically(files, "", IDENTITY, text.as_bytes())?;
+    Ok(identity)
+}
+
+fn parse(bytes: &[u8]) -> Option<Identity> {
+    let mut lines = std::str::from_utf8(bytes).ok()?.lines();
+    if lines.next()? != FIRST_LINE {
+        return None;
+    }
+    let host = lines.next()?.strip_prefix("host ")?.parse().ok()?;
+    let incarnation = lines.next()?.strip_prefix("incarnation ")?.parse().ok()?;
+    (lines.next().is_none() && incarnation < u32::MAX).then_some(Identity { host, incarnation })
+}
+
+fn new_host() -> io::Result<HostId> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|error| io::Error::other(format!("the system has no random bytes: {error}")))?;
+    Ok(HostId(id))
+}
+
+/// How long a killed host may still hold its folder: the system frees its memory first, which takes a second for some GiB.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Locks a data folder for as long as the returned file is open. Waits for a predecessor that is just ending.
+pub(crate) fn lock_folder(dir: &Path) -> Result<fs::File, StorageError> {
+    lock_within(dir, LOCK_PATIENCE)
+}
+
+fn lock_within(dir: &Path, patience: Duration) -> Result<fs::File, StorageError> {
+    let path = dir.join(LOCK);
+    let file = fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)?;
+    let limit = Instant::now() + patience;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::WouldBlock) if Instant::now() < limit => {
+                std::thread::sleep(Duration::from_millis(10))
+            }
+            Err(fs::TryLockError::WouldBlock) => return Err(StorageError::InUse(dir.to_owned())),
+            Err(fs::TryLockError::Error(error)) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_is_read_back_and_anything_else_is_none() {
+        let good = format!("{FIRST_LINE}\nhost {}\nincarnation 7\n", HostId([0xab; 16]));
+        let identity = Identity {
+            host: HostId([0xab; 16]),
+            incarnation: 7,
+        };
+        assert_eq!(parse(good.as_bytes()), Some(identity));
+        for bad in [
+            "",
+            "x",
+            &good[..good.len() - 3],
+            &good.replace("host", "hos"),
+            &format!("{good}x"),
+        ] {
+            assert_eq!(parse(bad.as_bytes()), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_folder_is_locked_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = lock_folder(dir.path()).unwrap();
+        let second = lock_within(dir.path(), Duration::ZERO).unwrap_err().to_string();
+        assert!(second.contains("another host uses"), "{second}");
+        drop(first);
+        lock_within(dir.path(), Duration::ZERO).unwrap();
+    }
+}

@@ -1,0 +1,228 @@
+//! A storage that keeps everything in memory: for tests, and for measuring what a host does without a disk.
+//!
+//! It passes the same suite as the one on disk. Commits are "durable" as soon as its thread has told the sink so, never
+//! within an append: a host that works on it doesn't rely on an order that a disk wouldn't keep.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
+use std::thread::JoinHandle;
+
+use granary_core::commit::Commit;
+use granary_core::id::{GrainKey, GrainName, GrainType, HostId, Lsn, ModuleHash};
+
+use super::grains::{apply, merged};
+use super::{Appended, DurableSink, Listing, ModuleRecord, Storage, StorageError, StorageStats, Stored};
+
+/// A grain's deltas are merged when there are so many.
+const PARTS_LIMIT: usize = 64;
+const UNPOISONED: &str = "no thread panics while it holds the memory storage's lock";
+
+/// See the module.
+pub struct MemoryStorage {
+    shared: Arc<Shared>,
+    teller: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    sink: OnceLock<Arc<dyn DurableSink>>,
+}
+
+#[derive(Default)]
+struct State {
+    grains: BTreeMap<GrainName, Stored>,
+    modules: HashMap<ModuleHash, Vec<u8>>,
+    revisions: Vec<ModuleRecord>,
+    last: Lsn,
+    durable: Lsn,
+    bytes: u64,
+    stopping: bool,
+}
+
+impl MemoryStorage {
+    /// An empty storage.
+    pub fn new() -> Arc<MemoryStorage> {
+        let shared = Arc::new(Shared::default());
+        let teller = Arc::clone(&shared);
+        let teller = std::thread::spawn(move || teller.tell());
+        Arc::new(MemoryStorage {
+            shared,
+            teller: Mutex::new(Some(teller)),
+        })
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect(UNPOISONED)
+    }
+
+    /// Tells the sink of new commits until stopped.
+    fn tell(&self) {
+        let mut state = self.lock();
+        loop {
+            if state.durable < state.last {
+                state.durable = state.last;
+                let upto = state.durable;
+                drop(state);
+                if let Some(sink) = self.sink.get() {
+                    sink.durable(upto);
+                }
+                state = self.lock();
+            } else if state.stopping {
+                return;
+            } else {
+                state = self.changed.wait(state).expect(UNPOISONED);
+            }
+        }
+    }
+}
+
+impl Storage for MemoryStorage {
+    fn host(&self) -> HostId {
+        HostId([0; 16])
+    }
+
+    fn incarnation(&self) -> u32 {
+        1
+    }
+
+    fn admit(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    fn append(&self, commit: &Commit) -> Appended {
+        let mut encoded = Vec::new();
+        commit.encode(&mut encoded);
+        let hash = Commit::hash(&encoded);
+        let mut state = self.shared.lock();
+        assert!(!state.stopping, "nothing is appended to a closed storage");
+        let lsn = Lsn(state.last.0 + 1);
+        state.last = lsn;
+        state.bytes += encoded.len() as u64;
+        let mut stored = state.grains.remove(&commit.grain);
+        let (seq, prev_hash) = stored
+            .as_ref()
+            .map_or((0, [0; 16]), |stored| (stored.head.seq.0, stored.head.hash));
+        let follows = commit.seq.0 == seq + 1 && commit.prev_hash == prev_hash;
+        assert!(
+            follows,
+            "commit {} of {} doesn't follow commit {seq}",
+            commit.seq.0, commit.grain
+        );
+        apply(&mut stored, commit.clone(), hash);
+        if let Some(mut stored) = stored {
+            stored.lsn = lsn;
+            if stored.parts.len() > PARTS_LIMIT {
+                stored.parts = vec![merged(&stored.parts)];
+            }
+            state.grains.insert(commit.grain.clone(), stored);
+        }
+        drop(state);
+        self.shared.changed.notify_one();
+        Appended {
+            lsn,
+            hash,
+            bytes: encoded.len(),
+        }
+    }
+
+    fn set_sink(&self, sink: Arc<dyn DurableSink>) {
+        // Only the first counts, as with every storage.
+        self.shared.sink.set(sink).ok();
+    }
+
+    fn durable(&self) -> Lsn {
+        self.shared.lock().durable
+    }
+
+    fn load(&self, grain: &GrainName) -> Result<Option<Stored>, StorageError> {
+        Ok(self.shared.lock().grains.get(grain).cloned())
+    }
+
+    fn list(
+        &self,
+        kind: &GrainType,
+        prefix: &str,
+        after: Option<&GrainKey>,
+        limit: usize,
+    ) -> Result<Listing, StorageError> {
+        let start = GrainKey::new(if prefix.is_empty() { "\0" } else { prefix });
+        // No key is that long, so none starts with it.
+        let Ok(start) = start else {
+            return Ok(Listing::default());
+        };
+        let from = match after {
+            Some(after) if *after >= start => Bound::Excluded(after.clone()),
+            _ => Bound::Included(start),
+        };
+        let from = from.map(|key| GrainName::new(kind.clone(), key));
+        let state = self.shared.lock();
+        let names = state.grains.range((from, Bound::Unbounded));
+        let names = names.take_while(|(name, _)| name.kind == *kind && name.key.as_str().starts_with(prefix));
+        let mut keys = names
+            .filter(|(_, stored)| !stored.deleted)
+            .map(|(name, _)| name.key.clone());
+        let page: Vec<_> = keys.by_ref().take(limit).collect();
+        let more = keys.next().is_some();
+        Ok(Listing { keys: page, more })
+    }
+
+    fn put_module(&self, bytes: &[u8]) -> Result<ModuleHash, StorageError> {
+        let module = ModuleHash(*blake3::hash(bytes).as_bytes());
+        self.shared.lock().modules.insert(module, bytes.to_vec());
+        Ok(module)
+    }
+
+    fn module(&self, module: &ModuleHash) -> Result<Option<Vec<u8>>, StorageError> {
+        Ok(self.shared.lock().modules.get(module).cloned())
+    }
+
+    fn put_revision(&self, record: &ModuleRecord) -> Result<(), StorageError> {
+        let mut state = self.shared.lock();
+        if !state.modules.contains_key(&record.module) {
+            return Err(StorageError::NoModule(record.module));
+        }
+        state
+            .revisions
+            .retain(|other| (&other.kind, other.revision) != (&record.kind, record.revision));
+        state.revisions.push(record.clone());
+        state
+            .revisions
+            .sort_by(|a, b| (&a.kind, a.revision).cmp(&(&b.kind, b.revision)));
+        Ok(())
+    }
+
+    fn revisions(&self) -> Result<Vec<ModuleRecord>, StorageError> {
+        Ok(self.shared.lock().revisions.clone())
+    }
+
+    fn stats(&self) -> StorageStats {
+        let state = self.shared.lock();
+        StorageStats {
+            appends: state.last.0,
+            append_bytes: state.bytes,
+            dirty_grains: state.grains.len() as u64,
+            ..StorageStats::default()
+        }
+    }
+
+    fn close(&self) {
+        self.shared.lock().stopping = true;
+        self.shared.changed.notify_all();
+        let teller = self.teller.lock().expect(UNPOISONED).take();
+        if let Some(teller) = teller {
+            // A sink that panicked has said so.
+            teller.join().ok();
+        }
+    }
+}
+
+impl Drop for MemoryStorage {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

@@ -1,0 +1,63 @@
+//! Modules' bytes, a file each, named by their blake3.
+
+use std::io;
+use std::sync::Arc;
+
+use granary_core::id::ModuleHash;
+
+use super::StorageError;
+use super::files::{Files, join, list_finished, read_all, write_atomically};
+
+const MODULE_DIR: &str = "modules";
+
+/// The module files of a data folder.
+pub(crate) struct ModuleFiles {
+    files: Arc<dyn Files>,
+}
+
+impl ModuleFiles {
+    /// Opens the folder and removes what a crash left half-written.
+    pub(crate) fn open(files: Arc<dyn Files>) -> Result<ModuleFiles, StorageError> {
+        files.make_dir(MODULE_DIR)?;
+        files.sync_dir("")?;
+        list_finished(&*files, MODULE_DIR)?;
+        Ok(ModuleFiles { files })
+    }
+
+    /// Keeps a module's bytes; they last on return.
+    pub(crate) fn put(&self, bytes: &[u8]) -> Result<ModuleHash, StorageError> {
+        let module = ModuleHash(*blake3::hash(bytes).as_bytes());
+        if !self.contains(&module)? {
+            write_atomically(&*self.files, MODULE_DIR, &module.to_string(), bytes)?;
+        }
+        Ok(module)
+    }
+
+    /// Whether a module's file is there. One that is has been synced: it got its name after that.
+    pub(crate) fn contains(&self, module: &ModuleHash) -> Result<bool, StorageError> {
+        match self.files.open(&path(module)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A module's bytes.
+    pub(crate) fn read(&self, module: &ModuleHash) -> Result<Option<Vec<u8>>, StorageError> {
+        let bytes = match read_all(&*self.files, &path(module)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            bytes => bytes?,
+        };
+        if blake3::hash(&bytes).as_bytes() != &module.0 {
+            return Err(StorageError::Corrupt(format!(
+                "{} doesn't hold the module that it's named for: deploy that module again after moving the file elsewhere",
+                path(module)
+            )));
+        }
+        Ok(Some(bytes))
+    }
+}
+
+fn path(module: &ModuleHash) -> String {
+    join(MODULE_DIR, &module.to_string())
+}

@@ -1,0 +1,413 @@
+//! The storage of a host: the commit log in front, sled and image files behind it.
+//!
+//! ```text
+//! append -> log (durable after one sync for all that wait) -> index
+//! load   <- index, then snapshot store and image files, then log
+//! checkpoint: log -> image files, snapshot store -> index forgets -> log segments are free
+//! ```
+//!
+//! ```text
+//! lock, identity    which host, which start, and that it's the only one
+//! log/              segments of the commit log
+//! snapshots/        sled: heads, short images, revisions
+//! images/           longer images
+//! modules/          modules' bytes by hash
+//! ```
+//!
+//! **Not here:** any of the parts; this joins them, starts their threads in order and stops them in reverse.
+
+use std::cell::RefCell;
+use std::fs;
+use std::io;
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use granary_core::codec::{Reader, put_varint};
+use granary_core::commit::Commit;
+use granary_core::id::{GrainKey, GrainName, GrainType, HostId, Lsn, ModuleHash, Revision};
+
+use super::checkpoint::Checkpointer;
+use super::config::StorageConfig;
+use super::fatal::{Fatal, end_process};
+use super::files::{Files, RealFiles};
+use super::grains::Sources;
+use super::heads::{HeadChange, Heads, Table, grain_in_key, grain_key, revision_key, split_key};
+use super::identity::{Identity, lock_folder, next_identity};
+use super::image_files::ImageFiles;
+use super::index::{Entry, Index, Link};
+use super::listing;
+use super::log::{CommitLog, Replayed};
+use super::modules::ModuleFiles;
+use super::sled_heads::{SledHeads, probe_syncs};
+use super::space::Room;
+use super::{Appended, DurableSink, Listing, ModuleRecord, Storage, StorageError, StorageStats, Stored};
+
+/// Where sled's files are.
+const SNAPSHOT_DIR: &str = "snapshots";
+/// A buffer that grew beyond this for one commit is given back.
+const BUFFER_LIMIT: usize = 1 << 20;
+const UNPOISONED: &str = "no thread panics while it holds a lock of the storage";
+
+thread_local! {
+    /// Commits are encoded here, outside of any lock.
+    static ENCODED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// See the module.
+pub struct SledStorage {
+    identity: Identity,
+    config: StorageConfig,
+    fatal: Fatal,
+    log: Arc<CommitLog>,
+    index: Arc<Index>,
+    heads: Arc<dyn Heads>,
+    images: Arc<ImageFiles>,
+    modules: ModuleFiles,
+    room: Arc<Room>,
+    checkpointer: Arc<Checkpointer>,
+    appends: AtomicU64,
+    append_bytes: AtomicU64,
+    /// Empty once closed.
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    closing: Mutex<bool>,
+    /// Held for as long as this is.
+    _lock: Option<fs::File>,
+}
+
+impl SledStorage {
+    /// Opens the data folder, or makes it, and replays the log.
+    pub fn open(dir: &Path, config: StorageConfig) -> Result<Arc<SledStorage>, StorageError> {
+        fs::create_dir_all(dir)?;
+        let lock = lock_folder(dir)?;
+        probe_syncs(dir)?;
+        let files = Arc::new(RealFiles::new(dir, config.sabotage.no_sync));
+        let heads = SledHeads::open(&dir.join(SNAPSHOT_DIR), config.cache_bytes)?;
+        let mut storage = SledStorage::assemble(files, Arc::new(heads), config, end_process())?;
+        storage._lock = Some(lock);
+        Ok(Arc::new(storage))
+    }
+
+    /// Opens a storage whose files and snapshot store are given.
+    pub(crate) fn assemble(
+        files: Arc<dyn Files>,
+        heads: Arc<dyn Heads>,
+        config: StorageConfig,
+        fatal: Fatal,
+    ) -> Result<SledStorage, StorageError> {
+        check_config(&config)?;
+        let identity = next_identity(&*files)?;
+        let modules = ModuleFiles::open(Arc::clone(&files))?;
+        let images = Arc::new(ImageFiles::open(Arc::clone(&files), config.image_file_bytes, &*heads)?);
+        let room = Arc::new(Room::new(Arc::clone(&files), &config)?);
+        let index = Arc::new(Index::new(config.chain_limit_commits, config.chain_limit_bytes));
+        let mut long = Vec::new();
+        let log = CommitLog::open(files, &config, Arc::clone(&fatal), &mut |replayed| {
+            long.extend(enter_replayed(&index, &replayed)?);
+            Ok(())
+        })?;
+        remove_graves(&*heads, &index)?;
+        let log = Arc::new(log);
+        let checkpointer = Arc::new(Checkpointer::new(
+            Arc::clone(&log),
+            Arc::clone(&index),
+            Arc::clone(&heads),
+            Arc::clone(&images),
+            Arc::clone(&fatal),
+            &config,
+        ));
+        long.iter().for_each(|grain| checkpointer.chain_grew(grain));
+        checkpointer.log_grew();
+        let storage = SledStorage {
+            identity,
+            config,
+            fatal,
+            log,
+            index,
+            heads,
+            images,
+            modules,
+            room,
+            checkpointer,
+            appends: AtomicU64::new(0),
+            append_bytes: AtomicU64::new(0),
+            threads: Mutex::default(),
+            closing: Mutex::new(false),
+            _lock: None,
+        };
+        storage.start()?;
+        Ok(storage)
+    }
+
+    fn start(&self) -> io::Result<()> {
+        let (checkpointer, room) = (Arc::clone(&self.checkpointer), Arc::clone(&self.room));
+        let named = |name: &str| std::thread::Builder::new().name(name.to_owned());
+        let mut threads = self.threads.lock().expect(UNPOISONED);
+        threads.push(named("checkpointer").spawn(move || checkpointer.run())?);
+        threads.push(named("disk-room").spawn(move || room.run())?);
+        Ok(())
+    }
+
+    /// Stops all threads without writing what makes the next start quick.
+    fn stop(&self) {
+        self.checkpointer.stop();
+        self.room.stop();
+        let threads = std::mem::take(&mut *self.threads.lock().expect(UNPOISONED));
+        for thread in threads {
+            // A thread that panicked has said so; there is nothing more to stop.
+            thread.join().ok();
+        }
+    }
+
+    /// Stops everything as a crash would, but waits until it has stopped.
+    #[cfg(test)]
+    pub(crate) fn stop_for_test(&self) {
+        self.stop();
+        self.log.stop();
+    }
+
+    fn sources(&self) -> Sources<'_> {
+        Sources {
+            log: &self.log,
+            index: &self.index,
+            heads: &*self.heads,
+            images: &self.images,
+        }
+    }
+
+    fn append_encoded(&self, commit: &Commit, encoded: &[u8]) -> Appended {
+        let hash = Commit::hash(encoded);
+        let placed = self.log.append(encoded, &hash);
+        let entry = Entry {
+            seq: commit.seq,
+            position: placed.position,
+            deletes: matches!(commit.change, granary_core::commit::Change::Delete),
+        };
+        let link = Link {
+            prev_hash: commit.prev_hash,
+            hash,
+        };
+        let pushed = self.index.push(&commit.grain, entry, link);
+        drop(placed.hold);
+        // The caller numbers and chains a grain's commits. One that is wrong is in the log already: nothing may follow it.
+        let long = pushed.unwrap_or_else(|wrong| panic!("{wrong}"));
+        self.appends.fetch_add(1, Ordering::Relaxed);
+        self.append_bytes.fetch_add(encoded.len() as u64, Ordering::Relaxed);
+        if long {
+            self.checkpointer.chain_grew(&commit.grain);
+        }
+        if placed.rolled {
+            self.checkpointer.log_grew();
+        }
+        Appended {
+            lsn: placed.position.lsn,
+            hash,
+            bytes: encoded.len(),
+        }
+    }
+}
+
+impl Storage for SledStorage {
+    fn host(&self) -> HostId {
+        self.identity.host
+    }
+
+    fn incarnation(&self) -> u32 {
+        self.identity.incarnation
+    }
+
+    fn admit(&self) -> Result<(), StorageError> {
+        if self.log.pending_bytes() > self.config.pending_limit_bytes
+            || self.log.live_bytes() > self.config.log_limit_bytes
+        {
+            return Err(StorageError::Overloaded);
+        }
+        self.room.check()
+    }
+
+    fn append(&self, commit: &Commit) -> Appended {
+        ENCODED.with_borrow_mut(|buffer| {
+            buffer.clear();
+            commit.encode(buffer);
+            let appended = self.append_encoded(commit, buffer);
+            if buffer.capacity() > BUFFER_LIMIT {
+                *buffer = Vec::new();
+            }
+            appended
+        })
+    }
+
+    fn set_sink(&self, sink: Arc<dyn DurableSink>) {
+        self.log.set_sink(sink);
+    }
+
+    fn durable(&self) -> Lsn {
+        self.log.durable()
+    }
+
+    fn load(&self, grain: &GrainName) -> Result<Option<Stored>, StorageError> {
+        Ok(self.sources().assemble(grain, Lsn(u64::MAX))?.stored)
+    }
+
+    fn list(
+        &self,
+        kind: &GrainType,
+        prefix: &str,
+        after: Option<&GrainKey>,
+        limit: usize,
+    ) -> Result<Listing, StorageError> {
+        listing::list(&self.index, &*self.heads, kind, prefix, after, limit)
+    }
+
+    fn put_module(&self, bytes: &[u8]) -> Result<ModuleHash, StorageError> {
+        self.modules.put(bytes)
+    }
+
+    fn module(&self, module: &ModuleHash) -> Result<Option<Vec<u8>>, StorageError> {
+        self.modules.read(module)
+    }
+
+    fn put_revision(&self, record: &ModuleRecord) -> Result<(), StorageError> {
+        if !self.modules.contains(&record.module)? {
+            return Err(StorageError::NoModule(record.module));
+        }
+        let mut value = record.module.0.to_vec();
+        put_varint(&mut value, record.at_ms);
+        let change = (revision_key(&record.kind, record.revision), Some(value));
+        if let Err(error) = self.heads.apply(vec![change]).and_then(|()| self.heads.flush()) {
+            (self.fatal)(&format!("a revision couldn't be made durable: {error}"));
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    fn revisions(&self) -> Result<Vec<ModuleRecord>, StorageError> {
+        let mut records = Vec::new();
+        let mut damaged = false;
+        let prefix = Table::Revision.prefix();
+        self.heads.scan(Bound::Included(&[prefix]), &mut |key, value| {
+            if key.first() != Some(&prefix) {
+                return false;
+            }
+            match module_record(key, value) {
+                Some(record) => records.push(record),
+                None => damaged = true,
+            }
+            !damaged
+        })?;
+        if damaged {
+            return Err(StorageError::Corrupt(
+                "the snapshot store's record of a revision".into(),
+            ));
+        }
+        Ok(records)
+    }
+
+    fn stats(&self) -> StorageStats {
+        StorageStats {
+            log_bytes: self.log.live_bytes(),
+            appends: self.appends.load(Ordering::Relaxed),
+            append_bytes: self.append_bytes.load(Ordering::Relaxed),
+            groups: self.log.groups(),
+            checkpoints: self.checkpointer.rounds(),
+            dirty_grains: self.index.grains(),
+            snapshot_bytes: self.heads.disk_bytes(),
+            image_bytes: self.images.bytes(),
+            snapshot_syncs: self.heads.syncs(),
+        }
+    }
+
+    fn close(&self) {
+        let mut closed = self.closing.lock().expect(UNPOISONED);
+        if std::mem::replace(&mut *closed, true) {
+            return;
+        }
+        self.stop();
+        self.checkpointer.finish();
+        self.log.stop();
+    }
+}
+
+impl Drop for SledStorage {
+    fn drop(&mut self) {
+        self.stop();
+        self.log.stop();
+    }
+}
+
+/// Limits that can't hold together would stop the host later, under load.
+fn check_config(config: &StorageConfig) -> Result<(), StorageError> {
+    let wrong = |what: String| Err(StorageError::Io(io::Error::new(io::ErrorKind::InvalidInput, what)));
+    if config.segment_bytes < 1 << 14 {
+        return wrong(format!(
+            "log segments of {} bytes are too short: at least 16 KiB",
+            config.segment_bytes
+        ));
+    }
+    if config.log_limit_bytes < 4 * u64::from(config.segment_bytes) {
+        let least = 4 * u64::from(config.segment_bytes);
+        return wrong(format!(
+            "a log of {} bytes is too short: at least four segments, {least} bytes",
+            config.log_limit_bytes
+        ));
+    }
+    if config.checkpoint_batch_grains == 0 {
+        return wrong("a checkpoint's batch holds at least one grain".into());
+    }
+    Ok(())
+}
+
+/// Enters a commit found in the log into the index; returns its grain when its chain just became too long.
+fn enter_replayed(index: &Index, replayed: &Replayed<'_>) -> Result<Option<GrainName>, StorageError> {
+    let lsn = replayed.position.lsn.0;
+    let summary = Commit::summary(replayed.body);
+    let summary = summary
+        .map_err(|error| StorageError::Corrupt(format!("record {lsn} of the log is sound but no commit: {error}")))?;
+    let entry = Entry {
+        seq: summary.seq,
+        position: replayed.position,
+        deletes: summary.deletes,
+    };
+    let link = Link {
+        prev_hash: summary.prev_hash,
+        hash: replayed.hash,
+    };
+    let long = index.push(&summary.grain, entry, link).map_err(StorageError::Corrupt)?;
+    Ok(long.then_some(summary.grain))
+}
+
+/// Forgets deleted grains that the log holds nothing of. Only at a start, when no activation counts on their numbering.
+fn remove_graves(heads: &dyn Heads, index: &Index) -> Result<(), StorageError> {
+    let mut changes: Vec<HeadChange> = Vec::new();
+    let prefix = Table::Grave.prefix();
+    heads.scan(Bound::Included(&[prefix]), &mut |key, _| {
+        if key.first() != Some(&prefix) {
+            return false;
+        }
+        if let Some(grain) = grain_in_key(key)
+            && index.entries(&grain).is_empty()
+        {
+            changes.push((grain_key(Table::Grain, &grain), None));
+            changes.push((key.to_vec(), None));
+        }
+        true
+    })?;
+    if changes.is_empty() {
+        return Ok(());
+    }
+    heads.apply(changes)?;
+    heads.flush()
+}
+
+fn module_record(key: &[u8], value: &[u8]) -> Option<ModuleRecord> {
+    let (kind, revision) = split_key(key)?;
+    let mut reader = Reader::new(value);
+    Some(ModuleRecord {
+        kind,
+        revision: Revision(u32::from_be_bytes(revision.try_into().ok()?)),
+        module: ModuleHash(reader.array().ok()?),
+        at_ms: reader.varint().ok()?,
+    })
+}
