@@ -1,0 +1,220 @@
+//! A turn and the calls that it makes.
+//!
+//! **Not here:** what a turn's end means for its grain (the machine).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use granary_core::activation::TurnEnd;
+use granary_core::api::{CallFailure, Code};
+use granary_core::id::{CallRoot, GrainId, GrainKey, GrainName, GrainType, Lsn, RequestId};
+use granary_core::message::{CALL_DEPTH_LIMIT, Caller, Once, Request, Work};
+use granary_core::reply_table::Outcome;
+use granary_core::time::Time;
+
+use super::driver::Driver;
+use super::waiter::WaitEdge;
+use super::{Waiter, record};
+use crate::wasm::{
+    Fault, FaultKind, GuestCall, GuestCallError, Instance, LogLevel, LogSource, Replies, TurnFailure, TurnHost,
+};
+
+/// One turn's side of the host.
+pub(super) struct TurnCalls {
+    driver: Arc<Driver>,
+    id: RequestId,
+    deadline: Time,
+    /// Those who wait for this turn, and this grain.
+    chain: Arc<[GrainId]>,
+    once: Option<CallRoot>,
+    /// Calls made so far: part of their ids.
+    ordinal: AtomicU32,
+    seen: AtomicU64,
+}
+
+impl TurnCalls {
+    pub(super) fn new(driver: &Arc<Driver>, request: &Request) -> Arc<TurnCalls> {
+        Arc::new(TurnCalls {
+            driver: driver.clone(),
+            id: request.id,
+            deadline: request.deadline,
+            chain: request.chain.iter().copied().chain([driver.id()]).collect(),
+            once: request.once.map(|once| CallRoot { seed: once.call.0 }),
+            ordinal: AtomicU32::new(0),
+            seen: AtomicU64::new(0),
+        })
+    }
+
+    /// The highest horizon among the replies that the turn has seen.
+    pub(super) fn seen(&self) -> Lsn {
+        Lsn(self.seen.load(Ordering::Acquire))
+    }
+
+    /// Runs the request's method to its end.
+    pub(super) async fn run(self: Arc<Self>, instance: &mut Instance, grain: &GrainName, request: Request) -> TurnEnd {
+        let Work::Call { method, args, .. } = &request.work else {
+            unreachable!("the machine deletes without a turn");
+        };
+        let id = request.id.to_string();
+        let parts = self.driver.parts().clone();
+        let host = Arc::new(TurnHandle(self));
+        match instance.call(host, grain.key.as_str(), &id, method, args).await {
+            Ok(Ok(value)) => TurnEnd::Done(Outcome::Value(value)),
+            Ok(Err(fault)) => fault_end(fault),
+            Err(failure) if failure.did_not_run() => {
+                TurnEnd::Refused(CallFailure::before(Code::Overloaded, failure.to_string()))
+            }
+            Err(failure) => {
+                parts.metrics.failed_turns.inc();
+                tracing::warn!(%grain, %method, request = id, %failure, "a turn failed; its grain is as it was before");
+                TurnEnd::Failed(turn_failure(&failure))
+            }
+        }
+    }
+
+    /// Sends one call on its way. Its reply, or why it couldn't be sent.
+    fn send(self: &Arc<Self>, call: GuestCall) -> Result<Sent, CallFailure> {
+        let ordinal = self.ordinal.fetch_add(1, Ordering::Relaxed);
+        let bad = |error: granary_core::id::NameError| CallFailure::before(Code::BadArguments, error.to_string());
+        let grain = GrainName::new(
+            GrainType::new(&call.kind).map_err(bad)?,
+            GrainKey::new(&call.key).map_err(bad)?,
+        );
+        let parts = self.driver.parts();
+        let (contract, method, read) = parts.modules.method(&grain.kind, &call.method)?;
+        if self.chain.len() >= CALL_DEPTH_LIMIT {
+            let detail = format!("calls are nested {CALL_DEPTH_LIMIT} deep, which is the limit");
+            return Err(CallFailure::before(Code::Deadlock, detail));
+        }
+        let work = Work::Call {
+            method,
+            args: call.args,
+            read,
+        };
+        let once = self.once.map(|root| Once {
+            call: root.child(self.driver.id(), ordinal).call_id(),
+            fingerprint: Once::fingerprint(&work),
+            client: client_of(self.driver.id()),
+        });
+        let id = grain.id();
+        let Some(edge) = WaitEdge::new(&parts.waits, self.driver.id(), id) else {
+            parts.metrics.deadlocks.inc();
+            let detail = format!(
+                "`{grain}` waits, through the calls of its turn, for `{}`, which calls it",
+                self.driver.name()
+            );
+            return Err(CallFailure::before(Code::Deadlock, detail));
+        };
+        let catalog = self
+            .driver
+            .catalog()
+            .ok_or_else(|| CallFailure::before(Code::Overloaded, "the host stops"))?;
+        let (waiter, reply) = Waiter::new(Some(edge));
+        let token = parts.token();
+        let request = Request {
+            token,
+            id: self.id,
+            work,
+            caller: Caller::Grain,
+            deadline: self.deadline,
+            chain: self.chain.clone(),
+            once,
+        };
+        let target = catalog.deliver(&grain, contract.durability, request, waiter);
+        Ok(Sent { target, token, reply })
+    }
+
+    async fn receive(&self, sent: Result<Sent, CallFailure>) -> Result<Vec<u8>, CallFailure> {
+        let mut sent = sent?;
+        let parts = self.driver.parts();
+        let left = Duration::from_nanos(self.deadline.nanos_since(parts.clock.time()));
+        let answer = match tokio::time::timeout(left, &mut sent.reply).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                sent.target.withdraw(sent.token);
+                sent.reply.await
+            }
+        };
+        let (reply, horizon) = answer.map_err(|_| CallFailure::before(Code::Overloaded, "the host stops"))?;
+        self.seen.fetch_max(horizon.0, Ordering::AcqRel);
+        reply.result
+    }
+}
+
+/// A call on its way.
+struct Sent {
+    target: Arc<Driver>,
+    token: granary_core::message::Token,
+    reply: tokio::sync::oneshot::Receiver<(granary_core::message::Reply, Lsn)>,
+}
+
+/// Who calls, for the bound on stored replies of one client.
+fn client_of(id: GrainId) -> u64 {
+    let mut head = [0; 8];
+    head.copy_from_slice(&id.0[..8]);
+    u64::from_le_bytes(head)
+}
+
+/// What a guest's imports reach: its turn.
+struct TurnHandle(Arc<TurnCalls>);
+
+impl TurnHost for TurnHandle {
+    fn invoke(&self, calls: Vec<GuestCall>) -> Replies {
+        let turn = self.0.clone();
+        Box::pin(async move {
+            // All are on their way before the first reply is waited for.
+            let sent: Vec<_> = calls.into_iter().map(|call| turn.send(call)).collect();
+            let mut replies = Vec::with_capacity(sent.len());
+            for sent in sent {
+                replies.push(turn.receive(sent).await.map_err(call_error));
+            }
+            replies
+        })
+    }
+
+    fn log(&self, level: LogLevel, source: LogSource, message: &str) {
+        record::write(self.0.driver.name(), self.0.id, level, source, message);
+    }
+}
+
+fn call_error(failure: CallFailure) -> GuestCallError {
+    GuestCallError {
+        code: failure.code.as_str().to_owned(),
+        message: failure.detail,
+        error: failure.error,
+    }
+}
+
+fn fault_end(fault: Fault) -> TurnEnd {
+    let Fault {
+        kind,
+        message,
+        error,
+        status,
+        code,
+    } = fault;
+    match kind {
+        FaultKind::BadArguments => TurnEnd::Refused(CallFailure::before(Code::BadArguments, message)),
+        FaultKind::UnknownMethod => TurnEnd::Refused(CallFailure::before(Code::UnknownMethod, message)),
+        FaultKind::GuestError => TurnEnd::Done(Outcome::GuestError { error, message, status }),
+        FaultKind::CallFailed => {
+            let code = code.as_deref().and_then(Code::from_word).unwrap_or(Code::GuestError);
+            TurnEnd::PassedOn(CallFailure {
+                error,
+                status,
+                ..CallFailure::before(code, message)
+            })
+        }
+    }
+}
+
+fn turn_failure(failure: &TurnFailure) -> CallFailure {
+    let code = match failure {
+        TurnFailure::CpuLimit { .. } => Code::TurnTimeout,
+        TurnFailure::MemoryLimit { .. } => Code::MemoryLimit,
+        TurnFailure::TooLarge(_) => Code::TooLarge,
+        _ => Code::Trap,
+    };
+    CallFailure::before(code, failure.to_string())
+}

@@ -1,0 +1,404 @@
+//! Does what a grain's machine says: runs turns, appends commits, gives replies.
+//!
+//! State changes happen in [`Driver::step`], under one short lock; what takes time (a turn, loading) is a [`Job`] of the task
+//! that runs while there are jobs. The instance belongs to that task while a job runs and rests in the state otherwise.
+//!
+//! **Not here:** decisions. A condition on what a caller or a turn did belongs into the machine.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+
+use granary_core::activation::{Activation, CommitOrder, Input, Output, TurnEnd};
+use granary_core::api::{CallFailure, Code, Durability};
+use granary_core::commit::{Change, Commit, Delta};
+use granary_core::id::{GrainId, GrainName, Lsn, Revision, Seq};
+use granary_core::message::{Request, Token};
+
+use super::call::TurnCalls;
+use super::kept::Kept;
+use super::residence::Residence;
+use super::restore::Origin;
+use super::{Catalog, Parts, Waiter};
+use crate::modules::Deployment;
+use crate::storage::StorageError;
+
+/// One grain in memory.
+pub(crate) struct Driver {
+    id: GrainId,
+    name: GrainName,
+    catalog: Weak<Catalog>,
+    parts: Arc<Parts>,
+    state: Mutex<State>,
+}
+
+struct State {
+    machine: Activation,
+    waiters: BTreeMap<Token, Waiter>,
+    /// The instance, unless the task has it.
+    residence: Option<Box<Residence>>,
+    /// What the task is to do next, and whether there is a task.
+    job: Option<Job>,
+    is_running: bool,
+    /// What the last turn changed, on its way into a commit.
+    taken: Option<Delta>,
+    /// `volatile`: what turns have changed since the last commit.
+    kept: Option<Kept>,
+    /// Whose commits these are.
+    origin: Option<Origin>,
+    /// The place for which the release was asked.
+    registered: Option<Lsn>,
+    last_error: Option<String>,
+}
+
+impl State {
+    /// What is kept, and the module whose memory it is.
+    fn kept(&self) -> Option<(Arc<Deployment>, Delta)> {
+        let origin = self.origin.as_ref()?;
+        Some((origin.deployment.clone(), self.kept.as_ref()?.delta()))
+    }
+}
+
+enum Job {
+    Load,
+    Run(Request),
+}
+
+/// What has to be done once the lock is free.
+#[derive(Default)]
+struct After {
+    answers: Vec<(Waiter, granary_core::message::Reply, Lsn)>,
+    returned: Option<(Request, Waiter)>,
+    dropped: Option<Box<Residence>>,
+    spawn: bool,
+    gone: bool,
+    register: Option<Lsn>,
+}
+
+/// A look at a driver.
+#[derive(Debug)]
+pub(crate) struct DriverStatus {
+    /// Whether the rest is known: the state has been loaded.
+    pub(crate) is_loaded: bool,
+    pub(crate) exists: bool,
+    pub(crate) revision: Revision,
+    pub(crate) seq: Seq,
+    pub(crate) ballot: u64,
+    pub(crate) memory_bytes: u64,
+    pub(crate) idle_ms: u64,
+    pub(crate) queued: usize,
+    pub(crate) last_error: Option<String>,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        id: GrainId,
+        name: GrainName,
+        durability: Durability,
+        catalog: Weak<Catalog>,
+        parts: Arc<Parts>,
+    ) -> Arc<Driver> {
+        let state = State {
+            machine: Activation::new(durability, parts.limits),
+            waiters: BTreeMap::new(),
+            residence: None,
+            job: None,
+            is_running: false,
+            taken: None,
+            kept: None,
+            origin: None,
+            registered: None,
+            last_error: None,
+        };
+        Arc::new(Driver {
+            id,
+            name,
+            catalog,
+            parts,
+            state: Mutex::new(state),
+        })
+    }
+
+    pub(crate) fn id(&self) -> GrainId {
+        self.id
+    }
+
+    pub(crate) fn name(&self) -> &GrainName {
+        &self.name
+    }
+
+    /// Takes a request, or gives it back when this activation has ended.
+    pub(crate) fn arrive(self: &Arc<Self>, request: Request, waiter: Waiter) -> Option<(Request, Waiter)> {
+        let mut state = self.lock();
+        state.waiters.insert(request.token, waiter);
+        self.step(state, Input::Arrive(request))
+    }
+
+    /// The caller stops waiting.
+    pub(crate) fn withdraw(self: &Arc<Self>, token: Token) {
+        self.step(self.lock(), Input::Withdraw(token));
+    }
+
+    /// Some commits have become durable.
+    pub(crate) fn durable(self: &Arc<Self>) {
+        let mut state = self.lock();
+        state.registered = None;
+        self.step(state, Input::Durable);
+    }
+
+    /// Ends the activation if nothing is going on.
+    pub(crate) fn evict(self: &Arc<Self>) {
+        self.step(self.lock(), Input::Evict);
+    }
+
+    /// Gives back what only turns need, if nothing is going on.
+    pub(crate) fn rest(self: &Arc<Self>) {
+        let mut state = self.lock();
+        if !state.machine.is_idle() {
+            return;
+        }
+        if let Some(Err(error)) = state.residence.as_mut().map(|residence| residence.rest()) {
+            // Writes to its memory may go unseen from now on: the next turn has to begin from storage.
+            tracing::error!(grain = %self.name, %error, "a grain could not be put to rest");
+            self.step(state, Input::Evict);
+        }
+    }
+
+    /// Milliseconds since the last turn, when nothing is going on.
+    pub(crate) fn idle_ms(&self) -> Option<u64> {
+        let state = self.lock();
+        let idle = self.parts.clock.time().nanos_since(state.machine.last_used()) / 1_000_000;
+        (state.machine.is_idle() && !state.is_running).then_some(idle)
+    }
+
+    pub(crate) fn status(&self) -> DriverStatus {
+        let state = self.lock();
+        DriverStatus {
+            is_loaded: state.origin.is_some(),
+            exists: state.machine.exists(),
+            revision: state.machine.revision(),
+            seq: state.machine.seq(),
+            ballot: state.origin.as_ref().map_or(0, |origin| origin.ballot.counter),
+            memory_bytes: state.residence.as_ref().map_or(0, |residence| residence.memory_bytes()),
+            idle_ms: self.parts.clock.time().nanos_since(state.machine.last_used()) / 1_000_000,
+            queued: state.machine.queued(),
+            last_error: state.last_error.clone(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("a step doesn't panic")
+    }
+
+    /// Feeds the machine and does what it says.
+    fn step(self: &Arc<Self>, mut state: MutexGuard<'_, State>, input: Input) -> Option<(Request, Waiter)> {
+        let mut after = After::default();
+        let mut out = Vec::new();
+        state.machine.handle(self.parts.now(), input, &mut out);
+        let mut at = 0;
+        while at < out.len() {
+            // An order to commit is answered at once; what the machine says to that comes last.
+            let output = std::mem::replace(&mut out[at], Output::Drop);
+            self.output(&mut state, output, &mut out, &mut after);
+            at += 1;
+        }
+        if let Some(place) = state.machine.waits_for()
+            && state.registered.is_none()
+        {
+            state.registered = Some(place);
+            after.register = Some(place);
+        }
+        if state.job.is_some() && !state.is_running {
+            state.is_running = true;
+            after.spawn = true;
+        }
+        drop(state);
+        self.settle(after)
+    }
+
+    fn output(self: &Arc<Self>, state: &mut State, output: Output, out: &mut Vec<Output>, after: &mut After) {
+        match output {
+            Output::Load => state.job = Some(Job::Load),
+            Output::Run(request) => state.job = Some(Job::Run(request)),
+            Output::Commit(order) => {
+                let appended = self.append(state, order);
+                state.machine.handle(self.parts.now(), appended, out);
+            }
+            Output::Keep => {
+                if let Some(delta) = state.taken.take() {
+                    state.kept.get_or_insert_default().add(delta);
+                }
+            }
+            Output::Answer { token, reply, horizon } => {
+                if let Err(failure) = &reply.result
+                    && failure.code.status() == 500
+                {
+                    state.last_error = Some(failure.to_string());
+                }
+                if let Some(waiter) = state.waiters.remove(&token) {
+                    after.answers.push((waiter, reply, horizon));
+                }
+            }
+            Output::Drop => after.dropped = state.residence.take().or(after.dropped.take()),
+            Output::Return(request) => {
+                after.returned = state.waiters.remove(&request.token).map(|waiter| (request, waiter));
+            }
+            Output::Gone => after.gone = true,
+        }
+    }
+
+    /// Appends the commit that the machine has ordered.
+    fn append(&self, state: &mut State, order: CommitOrder) -> Input {
+        let origin = state.origin.as_mut().expect("the grain was loaded before it commits");
+        let change = if order.delete {
+            state.kept = None;
+            Change::Delete
+        } else {
+            let kept = state.kept.take().map(|kept| kept.delta());
+            Change::Delta(
+                kept.or(state.taken.take())
+                    .expect("a turn that commits has left its changes"),
+            )
+        };
+        let commit = Commit {
+            grain: self.name.clone(),
+            ballot: origin.ballot,
+            seq: order.seq,
+            prev_hash: origin.prev_hash,
+            module: origin.deployment.module,
+            revision: origin.deployment.revision,
+            change,
+            replies: order.replies,
+        };
+        let appended = self.parts.storage.append(&commit);
+        origin.prev_hash = appended.hash;
+        Input::Appended {
+            lsn: appended.lsn,
+            bytes: appended.bytes,
+        }
+    }
+
+    /// What is left to do without the lock.
+    fn settle(self: &Arc<Self>, after: After) -> Option<(Request, Waiter)> {
+        for (waiter, reply, horizon) in after.answers {
+            waiter.answer(reply, horizon);
+        }
+        drop(after.dropped);
+        if let Some(place) = after.register {
+            self.parts.release.register(place, self.clone());
+        }
+        if after.gone
+            && let Some(catalog) = self.catalog.upgrade()
+        {
+            catalog.remove(self);
+        }
+        if after.spawn {
+            tokio::spawn(self.clone().work());
+        }
+        after.returned
+    }
+
+    /// Does jobs until there are none.
+    async fn work(self: Arc<Self>) {
+        loop {
+            let job = {
+                let mut state = self.lock();
+                let job = state.job.take();
+                state.is_running = job.is_some();
+                job
+            };
+            match job {
+                None => return,
+                Some(Job::Load) => self.load(),
+                Some(Job::Run(request)) => self.turn(request).await,
+            }
+            // A grain with a full mailbox must not keep its thread from the others.
+            tokio::task::consume_budget().await;
+        }
+    }
+
+    /// Makes the instance in the state of the last commit.
+    fn load(self: &Arc<Self>) {
+        let kept = self.lock().kept();
+        let result = self.restore(kept);
+        let mut state = self.lock();
+        let input = match result {
+            Ok((residence, loaded, origin)) => {
+                state.residence = Some(Box::new(residence));
+                state.origin = Some(origin);
+                Input::Loaded(loaded)
+            }
+            Err(failure) => Input::LoadFailed(failure),
+        };
+        self.step(state, input);
+    }
+
+    async fn turn(self: &Arc<Self>, request: Request) {
+        let residence = self.lock().residence.take();
+        let mut residence = residence.expect("a turn runs on an instance that was loaded");
+        residence.is_resting = false;
+        let calls = TurnCalls::new(self, &request);
+        self.parts.metrics.turns.inc();
+        let may_commit = request.may_commit();
+        let mut end = if self.is_stale(&residence) {
+            TurnEnd::Stale(request)
+        } else if let Err(failure) = self.admit(may_commit) {
+            TurnEnd::Refused(failure)
+        } else {
+            calls.clone().run(&mut residence.instance, &self.name, request).await
+        };
+        let mut taken = None;
+        if may_commit && matches!(end, TurnEnd::Done(_) | TurnEnd::PassedOn(_)) {
+            match residence.take_delta() {
+                Ok(delta) => taken = Some(delta),
+                Err(error) => {
+                    tracing::error!(grain = %self.name, %error, "a turn's changes can't be found; it is undone");
+                    end = TurnEnd::Failed(CallFailure::before(Code::Internal, "the turn could not be committed"));
+                }
+            }
+        }
+        let mut state = self.lock();
+        state.residence = Some(residence);
+        state.taken = taken;
+        self.step(
+            state,
+            Input::Ended {
+                end,
+                seen: calls.seen(),
+            },
+        );
+    }
+
+    /// Whether another module than this instance's has become its type's current one.
+    fn is_stale(&self, residence: &Residence) -> bool {
+        let current = self.parts.modules.current(&self.name.kind);
+        current.is_none_or(|current| current.module != residence.deployment.module)
+    }
+
+    /// Whether a turn can start, so that its commit can't fail.
+    fn admit(&self, may_commit: bool) -> Result<(), CallFailure> {
+        if !may_commit {
+            return Ok(());
+        }
+        self.parts.storage.admit().map_err(|error| {
+            let code = match error {
+                StorageError::DiskReserve { .. } => Code::DiskReserve,
+                _ => Code::Overloaded,
+            };
+            CallFailure::before(code, error.to_string())
+        })
+    }
+
+    pub(super) fn parts(&self) -> &Arc<Parts> {
+        &self.parts
+    }
+
+    pub(super) fn catalog(&self) -> Option<Arc<Catalog>> {
+        self.catalog.upgrade()
+    }
+}
+
+impl std::fmt::Debug for Driver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Driver({})", self.name)
+    }
+}

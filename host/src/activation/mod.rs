@@ -1,0 +1,23 @@
+//! Step 4 of a call's path: the grains that are in memory here.
+//!
+//! The [`Catalog`] finds or makes the one [`Driver`] of a grain. A driver holds a grain's machine (`granary_core::activation`)
+//! and its instance, and does what the machine says; while there are turns to run, one task runs them. An idle grain has no task.
+//!
+//! **Not here:** what happens to a request (the machine), HTTP, where the bytes go.
+
+mod call;
+mod catalog;
+mod driver;
+mod eviction;
+mod kept;
+mod parts;
+mod record;
+mod release;
+mod residence;
+mod restore;
+mod waiter;
+
+pub(crate) use catalog::Catalog;
+pub(crate) use parts::Parts;
+pub(crate) use release::Release;
+pub(crate) use waiter::Waiter;

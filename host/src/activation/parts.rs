@@ -1,0 +1,60 @@
+//! What every driver needs of its host.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use granary_core::activation::{Limits, Now};
+use granary_core::id::Ballot;
+use granary_core::message::Token;
+use granary_core::waits::WaitGraph;
+
+use super::Release;
+use crate::clock::{self, Clock};
+use crate::modules::Modules;
+use crate::snapshot::Tracking;
+use crate::storage::Storage;
+use crate::telemetry::Metrics;
+use crate::wasm::Engine;
+
+/// The parts of a host that activations work with.
+pub(crate) struct Parts {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) tracking: Arc<Tracking>,
+    pub(crate) modules: Modules,
+    pub(crate) release: Arc<Release>,
+    pub(crate) waits: Arc<Mutex<WaitGraph>>,
+    pub(crate) clock: Clock,
+    pub(crate) limits: Limits,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) tokens: AtomicU64,
+}
+
+impl Parts {
+    pub(crate) fn now(&self) -> Now {
+        Now {
+            time: self.clock.time(),
+            wall: clock::wall(),
+            durable: self.release.durable(),
+        }
+    }
+
+    pub(crate) fn token(&self) -> Token {
+        Token(self.tokens.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The ballot of a grain's next activation here: above the one that it had.
+    pub(crate) fn ballot(&self, last: Option<&Ballot>) -> Ballot {
+        Ballot {
+            counter: last.map_or(1, |ballot| ballot.counter + 1),
+            host: self.storage.host(),
+            incarnation: self.storage.incarnation(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,65 @@
+//! Who waits for a reply, and the edge in the wait-for graph that stands as long as they do.
+
+use std::sync::{Arc, Mutex};
+
+use granary_core::id::{GrainId, Lsn};
+use granary_core::message::Reply;
+use granary_core::waits::WaitGraph;
+use tokio::sync::oneshot;
+
+/// The caller's end of a request.
+pub(crate) struct Waiter {
+    sender: oneshot::Sender<(Reply, Lsn)>,
+    edge: Option<WaitEdge>,
+}
+
+impl Waiter {
+    pub(crate) fn new(edge: Option<WaitEdge>) -> (Waiter, oneshot::Receiver<(Reply, Lsn)>) {
+        let (sender, receiver) = oneshot::channel();
+        (Waiter { sender, edge }, receiver)
+    }
+
+    /// Gives the reply. The edge goes first: from now on the callee may call its caller.
+    pub(crate) fn answer(self, reply: Reply, horizon: Lsn) {
+        drop(self.edge);
+        // A caller that has gone away doesn't need its reply.
+        let _ = self.sender.send((reply, horizon));
+    }
+}
+
+impl std::fmt::Debug for Waiter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Waiter")
+            .field("edge", &self.edge)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One edge of the wait-for graph, taken back when dropped.
+#[derive(Debug)]
+pub(crate) struct WaitEdge {
+    graph: Arc<Mutex<WaitGraph>>,
+    from: GrainId,
+    to: GrainId,
+}
+
+impl WaitEdge {
+    /// The edge `from` -> `to`, or `None` when it would close a circle.
+    pub(crate) fn new(graph: &Arc<Mutex<WaitGraph>>, from: GrainId, to: GrainId) -> Option<WaitEdge> {
+        let added = graph.lock().expect("no panic under this lock").add(from, to);
+        added.then(|| WaitEdge {
+            graph: graph.clone(),
+            from,
+            to,
+        })
+    }
+}
+
+impl Drop for WaitEdge {
+    fn drop(&mut self) {
+        self.graph
+            .lock()
+            .expect("no panic under this lock")
+            .remove(self.from, self.to);
+    }
+}

@@ -1,0 +1,121 @@
+//! What a module says of itself: methods, docs, JSON Schemas. Read once at upload, then used to check every call.
+//!
+//! The document's form is in `docs/describe.md`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use granary_core::api::Durability;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A grain type's description.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Description {
+    /// The type's name as the guest gives it; a deploy may choose another.
+    pub name: String,
+    /// For people.
+    #[serde(default)]
+    pub doc: String,
+    /// `committed`, `relaxed` or `volatile`.
+    pub durability: String,
+    /// The version of the state's shape, for upgrades.
+    #[serde(default = "first_version")]
+    pub version: u32,
+    /// The methods in the guest's order.
+    pub methods: Vec<Method>,
+}
+
+/// One method.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Method {
+    /// Its name: the last part of a call's path.
+    pub name: String,
+    /// For people.
+    #[serde(default)]
+    pub doc: String,
+    /// Whether its turns commit.
+    pub kind: MethodKind,
+    /// Its parameters in order.
+    #[serde(default)]
+    pub params: Vec<Param>,
+    /// JSON Schema of its value.
+    #[serde(default)]
+    pub result: Value,
+    /// JSON Schema of the guest's own error, if it has one.
+    #[serde(default)]
+    pub error: Option<Value>,
+}
+
+/// Whether a method's turns commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MethodKind {
+    /// `#[read]`: commits nothing, may be called by GET.
+    Read,
+    /// Commits what it changes.
+    Write,
+}
+
+/// One parameter.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Param {
+    /// Its name: the key in a body that is an object, and in a query.
+    pub name: String,
+    /// JSON Schema.
+    #[serde(default)]
+    pub schema: Value,
+    /// Whether it must be given; otherwise it is null when absent.
+    #[serde(default = "yes")]
+    pub required: bool,
+}
+
+fn first_version() -> u32 {
+    1
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A description that has been checked, with its methods by name.
+#[derive(Clone, Debug)]
+pub struct Contract {
+    /// The document.
+    pub description: Description,
+    /// What the type promises.
+    pub durability: Durability,
+    by_name: BTreeMap<Arc<str>, usize>,
+}
+
+impl Contract {
+    /// Reads and checks a guest's document. The error says what would have been right.
+    pub fn read(document: &[u8]) -> Result<Contract, String> {
+        let description: Description =
+            serde_json::from_slice(document).map_err(|error| format!("`describe` gave no valid document: {error}"))?;
+        let durability = Durability::from_word(&description.durability).ok_or_else(|| {
+            format!(
+                "durability is `{}`: it is committed, relaxed or volatile",
+                description.durability
+            )
+        })?;
+        let mut by_name = BTreeMap::new();
+        for (index, method) in description.methods.iter().enumerate() {
+            if by_name.insert(method.name.as_str().into(), index).is_some() {
+                return Err(format!("`describe` names the method `{}` twice", method.name));
+            }
+        }
+        Ok(Contract {
+            description,
+            durability,
+            by_name,
+        })
+    }
+
+    /// A method by name, with its name to keep.
+    pub fn method(&self, name: &str) -> Option<(&Arc<str>, &Method)> {
+        self.by_name
+            .get_key_value(name)
+            .map(|(name, &index)| (name, &self.description.methods[index]))
+    }
+}

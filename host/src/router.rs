@@ -1,0 +1,250 @@
+//! Step 2 of a call's path: where is the grain? On one host: always here.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use granary_core::api::{CallFailure, Code, Committed, Durability};
+use granary_core::id::{CallRoot, GrainKey, GrainName, GrainType, RequestId, Revision, Seq};
+use granary_core::message::{Caller, Once, Reply, Request, Work};
+
+use crate::activation::{Catalog, Waiter};
+
+/// A call from outside, checked as far as HTTP can check it.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    /// The request's id: from the caller's trace or fresh.
+    pub id: RequestId,
+    /// The grain.
+    pub grain: GrainName,
+    /// The method's name.
+    pub method: String,
+    /// A JSON array of arguments by position.
+    pub args: Vec<u8>,
+    /// How long the caller waits.
+    pub timeout: Duration,
+    /// Client and idempotency key, when the caller sent one.
+    pub idempotency: Option<IdempotencyKey>,
+}
+
+/// Names a request that may come again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// Who sends it: the token's name, or the peer's address.
+    pub client: String,
+    /// The header's value, 1 to 255 bytes.
+    pub key: String,
+}
+
+/// What is known of a grain without running it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GrainStatus {
+    /// Whether it has committed anything, or holds volatile state.
+    pub exists: bool,
+    /// Whether it is in memory.
+    pub resident: bool,
+    /// The revision whose memory it has; 0 when it doesn't exist.
+    pub revision: Revision,
+    /// Its ballot's counter.
+    pub ballot: u64,
+    /// Its last commit.
+    pub seq: Seq,
+    /// Its linear memory in bytes; 0 when not resident.
+    pub memory_bytes: u64,
+    /// Milliseconds since its last turn; `None` when not resident.
+    pub idle_ms: Option<u64>,
+    /// What its type promises.
+    pub durability: Durability,
+    /// The last failed turn of this activation.
+    pub last_error: Option<String>,
+    /// Requests that wait in its mailbox.
+    pub queued: usize,
+}
+
+/// One page of keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPage {
+    /// Keys in order, resident or not.
+    pub keys: Vec<GrainKey>,
+    /// Where the next page begins.
+    pub next: Option<GrainKey>,
+}
+
+/// Takes calls to grains; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Router {
+    catalog: Arc<Catalog>,
+}
+
+impl Router {
+    pub(crate) fn new(catalog: Arc<Catalog>) -> Router {
+        Router { catalog }
+    }
+
+    /// Calls a method and waits for its reply. The turn goes on when this future is dropped.
+    pub async fn invoke(&self, call: Invocation) -> Reply {
+        let (contract, method, read) = match self.catalog.parts.modules.method(&call.grain.kind, &call.method) {
+            Ok(found) => found,
+            Err(failure) => return refusal(failure),
+        };
+        let work = Work::Call {
+            method,
+            args: call.args,
+            read,
+        };
+        let once = call.idempotency.map(|IdempotencyKey { client, key }| {
+            // The same key sent to another grain is another call.
+            let root = CallRoot::new(&client, &key).child(call.grain.id(), 0);
+            let client = blake3::hash(client.as_bytes()).as_bytes()[..8]
+                .try_into()
+                .map(u64::from_le_bytes);
+            Once {
+                call: root.call_id(),
+                fingerprint: Once::fingerprint(&work),
+                client: client.unwrap_or_default(),
+            }
+        });
+        self.request(call.id, &call.grain, contract.durability, work, once, call.timeout)
+            .await
+    }
+
+    /// Deletes a grain, through its mailbox. Repeatable.
+    pub async fn delete(&self, id: RequestId, grain: GrainName, timeout: Duration) -> Reply {
+        match self.catalog.parts.modules.current(&grain.kind) {
+            None => refusal(unknown_type(&grain.kind)),
+            Some(deployment) => {
+                let durability = deployment.contract.durability;
+                self.request(id, &grain, durability, Work::Delete, None, timeout).await
+            }
+        }
+    }
+
+    /// What is known of a grain.
+    pub fn status(&self, grain: &GrainName) -> Result<GrainStatus, CallFailure> {
+        let parts = &self.catalog.parts;
+        let deployment = parts
+            .modules
+            .current(&grain.kind)
+            .ok_or_else(|| unknown_type(&grain.kind))?;
+        let durability = deployment.contract.durability;
+        if let Some(driver) = self.catalog.find(grain.id()) {
+            let status = driver.status();
+            if status.is_loaded {
+                return Ok(GrainStatus {
+                    exists: status.exists,
+                    resident: true,
+                    revision: status.revision,
+                    ballot: status.ballot,
+                    seq: status.seq,
+                    memory_bytes: status.memory_bytes,
+                    idle_ms: Some(status.idle_ms),
+                    durability,
+                    last_error: status.last_error,
+                    queued: status.queued,
+                });
+            }
+        }
+        let stored = parts.storage.load(grain).map_err(|error| unreadable(&error))?;
+        let head = stored.as_ref().map(|stored| &stored.head);
+        Ok(GrainStatus {
+            exists: stored.as_ref().is_some_and(|stored| !stored.deleted),
+            resident: false,
+            revision: head.map_or(Revision(0), |head| head.revision),
+            ballot: head.map_or(0, |head| head.ballot.counter),
+            seq: head.map_or(Seq(0), |head| head.seq),
+            memory_bytes: 0,
+            idle_ms: None,
+            durability,
+            last_error: None,
+            queued: 0,
+        })
+    }
+
+    /// Keys of existing grains of a type that start with `prefix`, behind `after`: at most `limit`, in order.
+    pub fn list(
+        &self,
+        kind: &GrainType,
+        prefix: &str,
+        after: Option<&GrainKey>,
+        limit: usize,
+    ) -> Result<KeyPage, CallFailure> {
+        let parts = &self.catalog.parts;
+        parts.modules.current(kind).ok_or_else(|| unknown_type(kind))?;
+        let listing = parts
+            .storage
+            .list(kind, prefix, after, limit)
+            .map_err(|error| unreadable(&error))?;
+        let next = if listing.more {
+            listing.keys.last().cloned()
+        } else {
+            None
+        };
+        Ok(KeyPage {
+            keys: listing.keys,
+            next,
+        })
+    }
+
+    async fn request(
+        &self,
+        id: RequestId,
+        grain: &GrainName,
+        durability: Durability,
+        work: Work,
+        once: Option<Once>,
+        timeout: Duration,
+    ) -> Reply {
+        let parts = &self.catalog.parts;
+        let token = parts.token();
+        let deadline = parts.clock.time().plus_nanos(timeout.as_nanos() as u64);
+        let caller = Caller::Outside;
+        let request = Request {
+            token,
+            id,
+            work,
+            caller,
+            deadline,
+            chain: Arc::new([]),
+            once,
+        };
+        let (waiter, mut reply) = Waiter::new(None);
+        let driver = self.catalog.deliver(grain, durability, request, waiter);
+        let answer = match tokio::time::timeout(timeout, &mut reply).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                // The activation says whether the turn may have run.
+                driver.withdraw(token);
+                reply.await
+            }
+        };
+        match answer {
+            Ok((reply, _)) => reply,
+            Err(_) => refusal(CallFailure {
+                committed: Committed::Unknown,
+                ..CallFailure::before(Code::Overloaded, "the host stops: ask again when it's back")
+            }),
+        }
+    }
+}
+
+fn unknown_type(kind: &GrainType) -> CallFailure {
+    CallFailure::before(
+        Code::UnknownType,
+        format!("no module of type `{kind}` is deployed: `granary deploy` does that"),
+    )
+}
+
+fn unreadable(error: &impl fmt::Display) -> CallFailure {
+    tracing::error!(%error, "storage can't be read");
+    CallFailure::before(Code::Internal, "stored state can't be read; the host's log says why")
+}
+
+/// The reply to a request that reached no grain.
+fn refusal(failure: CallFailure) -> Reply {
+    Reply {
+        result: Err(failure),
+        seq: Seq(0),
+        revision: Revision(0),
+        durability: Durability::default(),
+    }
+}
