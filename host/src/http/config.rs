@@ -1,0 +1,76 @@
+//! Every knob of the HTTP side: its default, its unit, and what it stops.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::security::{Security, SecurityError};
+
+/// How this host speaks HTTP.
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// Host names, apart from `localhost` and the address that a connection came in at, by which callers may reach this
+    /// host. Stops a web page from reaching it under a name of its own (DNS rebinding). None by default.
+    pub allow_hosts: Vec<String>,
+    /// Origins (`https://app.example`) whose pages may call this host. Stops any page that a user happens to visit from
+    /// calling. None by default.
+    pub allow_origins: Vec<String>,
+    /// A file of `NAME TOKEN` lines; when given, every request but the probes needs one of the tokens.
+    pub token_file: Option<PathBuf>,
+    /// Lets a listener that isn't loopback start without tokens. False by default.
+    pub insecure: bool,
+    /// The longest request body in bytes, except a module's. 8 MiB: stops one request from filling the host's memory.
+    pub body_limit: usize,
+    /// The longest module in bytes. 16 MiB.
+    pub module_limit: usize,
+    /// Bytes of all request bodies that are being read or worked on. 512 MiB: stops many allowed bodies from doing what
+    /// one may not.
+    pub body_memory_limit: usize,
+    /// The longest request line with headers, in bytes. 64 KiB, enough for a key of 1 KiB and long queries.
+    pub header_limit: usize,
+    /// Open connections. 10,000: stops a client from using up the host's file descriptors.
+    pub connection_limit: usize,
+    /// How long a request's headers may take from their first byte. 10 s: stops clients that hold connections by sending
+    /// a byte now and then.
+    pub header_timeout: Duration,
+    /// How long a connection may rest between requests. 75 s: longer than common clients keep theirs, so that the client
+    /// is the one who closes.
+    pub idle_timeout: Duration,
+    /// How long a body may take; a further second is given for each 32 KiB that has come. 10 s.
+    pub body_timeout: Duration,
+    /// A call's deadline when the caller names none. 10 s.
+    pub default_deadline: Duration,
+    /// The longest deadline that a caller may name. 60 s: stops callers from holding a place in a mailbox for ever.
+    pub deadline_limit: Duration,
+    /// How long open requests may go on when the host stops. 10 s.
+    pub drain_timeout: Duration,
+}
+
+impl HttpConfig {
+    /// Whether a listener at `address` may start with these settings: asked before anything else is started.
+    pub fn check(&self, address: SocketAddr) -> Result<(), SecurityError> {
+        Security::open(self, address).map(|_| ())
+    }
+}
+
+impl Default for HttpConfig {
+    fn default() -> HttpConfig {
+        HttpConfig {
+            allow_hosts: Vec::new(),
+            allow_origins: Vec::new(),
+            token_file: None,
+            insecure: false,
+            body_limit: 8 << 20,
+            module_limit: 16 << 20,
+            body_memory_limit: 512 << 20,
+            header_limit: 64 << 10,
+            connection_limit: 10_000,
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            body_timeout: Duration::from_secs(10),
+            default_deadline: Duration::from_secs(10),
+            deadline_limit: Duration::from_secs(60),
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! One request and its reply: what holds for every path.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use axum::body::Bytes;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method, Request, header};
+use granary_core::api::Code;
+use granary_core::id::RequestId;
+use http_body_util::Either;
+use hyper::body::Body;
+use tower::ServiceExt;
+
+use super::body::{BodyMemory, Limits};
+use super::config::HttpConfig;
+use super::error::Refusal;
+use super::facts::HostFacts;
+use super::headers::{self, Client};
+use super::inside::Inside;
+use super::metrics::Metrics;
+use super::security::Security;
+use super::{ReplyBody, Response, body, full, grains, invoke, path, request_id};
+
+/// What all requests of a listener share.
+pub(super) struct Api<H> {
+    pub(super) inside: H,
+    pub(super) facts: Arc<HostFacts>,
+    pub(super) metrics: Metrics,
+    pub(super) config: HttpConfig,
+    pub(super) security: Security,
+    pub(super) body_memory: BodyMemory,
+    /// The host takes no more connections.
+    pub(super) stopping: AtomicBool,
+    /// `facts.host` as a header.
+    pub(super) host: HeaderValue,
+}
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    pub(super) id: RequestId,
+    pub(super) client: Client,
+}
+
+/// Both ends of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    pub(super) local: SocketAddr,
+    pub(super) peer: SocketAddr,
+}
+
+impl<H: Inside> Api<H> {
+    /// The limits of a body that isn't a module.
+    pub(super) fn body_limits(&self) -> Limits {
+        Limits {
+            bytes: self.config.body_limit,
+            time: self.config.body_timeout,
+            what: "the body",
+        }
+    }
+}
+
+/// Counts a request as long as it's worked on, also when its client goes away.
+struct InFlight<'a>(&'a Metrics);
+
+impl<'a> InFlight<'a> {
+    fn new(metrics: &'a Metrics) -> InFlight<'a> {
+        metrics.in_flight.inc();
+        InFlight(metrics)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.dec();
+    }
+}
+
+/// Answers a request.
+pub(super) async fn answer<H, B>(api: &Arc<Api<H>>, rest: &axum::Router, ends: Ends, request: Request<B>) -> Response
+where
+    H: Inside,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    let started = Instant::now();
+    let _in_flight = InFlight::new(&api.metrics);
+    let (parts, body) = request.into_parts();
+    let mut body = Some(body);
+    let id = request_id::of(&parts.headers);
+    let noted = tracing::enabled!(tracing::Level::DEBUG).then(|| Note::of(&parts));
+    let mut allowed_origin = None;
+    let answer = checked(api, rest, ends, id, &parts, &mut body, &mut allowed_origin).await;
+    let (mut response, code) = match answer {
+        Ok(response) => {
+            let code = response.extensions().get::<Code>().copied();
+            (response, code)
+        }
+        Err(refusal) => {
+            let code = refusal.code();
+            if let Some(body) = body.as_mut().filter(|_| code != Code::SlowClient) {
+                body::discard(body, &parts.headers, api.config.body_timeout).await;
+            }
+            (refusal.into_response(id), Some(code))
+        }
+    };
+    let headers = response.headers_mut();
+    headers.insert(headers::REQUEST_ID, headers::request_id(id));
+    headers.insert(headers::HOST, api.host.clone());
+    if let Some(origin) = allowed_origin {
+        allow_origin(headers, origin);
+    }
+    let took = started.elapsed();
+    api.metrics.answered(code, took);
+    if let Some(note) = noted {
+        note.log(id, &response, code, took.as_micros() as u64);
+    }
+    response
+}
+
+/// The body stays with the caller unless axum's routes take it.
+async fn checked<H, B>(
+    api: &Arc<Api<H>>,
+    rest: &axum::Router,
+    ends: Ends,
+    id: RequestId,
+    parts: &Parts,
+    body: &mut Option<B>,
+    allowed_origin: &mut Option<HeaderValue>,
+) -> Result<Response, Refusal>
+where
+    H: Inside,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    let path = parts.uri.path();
+    let preflight = parts.method == Method::OPTIONS && parts.headers.contains_key(header::ORIGIN);
+    let open = preflight || path == "/healthz" || path == "/readyz";
+    let pass = api.security.check(&parts.uri, &parts.headers, ends.local.ip(), open)?;
+    *allowed_origin = pass.origin;
+    if preflight {
+        return Ok(preflight_reply());
+    }
+    let client = Client {
+        token: pass.token,
+        address: ends.peer.ip(),
+    };
+    let caller = Caller { id, client };
+    if let Some(grain) = path.strip_prefix(path::PREFIX) {
+        return match path::parse(grain)? {
+            path::Target::Method(grain, method) => invoke::call(api, &caller, parts, grain, &method, body).await,
+            path::Target::Grain(grain) => grains::one(api, &caller, parts, grain).await,
+            path::Target::Type(kind) => grains::list(api, parts, kind).await,
+        };
+    }
+    let body = body.take().map_or_else(axum::body::Body::empty, axum::body::Body::new);
+    let mut request = Request::from_parts(parts.clone(), body);
+    request.extensions_mut().insert(caller);
+    let Ok(response) = rest.clone().oneshot(request).await;
+    Ok(response.map(Either::Right))
+}
+
+fn allow_origin(headers: &mut HeaderMap, origin: HeaderValue) {
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(header::VARY, HeaderValue::from_static("origin"));
+    let exposed = "granary-request-id, granary-seq, granary-revision, granary-durability, granary-host, retry-after";
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
+}
+
+/// What a browser hears that asks whether a page may send a request. Whether its origin is allowed was checked before.
+fn preflight_reply() -> Response {
+    let mut response = Response::new(full(Bytes::new()));
+    *response.status_mut() = axum::http::StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    let methods = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE");
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
+    let allowed = "authorization, content-type, idempotency-key, granary-timeout, traceparent";
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    response
+}
+
+/// What the log says of a request, kept only when it will.
+struct Note {
+    verb: Method,
+    path: String,
+}
+
+impl Note {
+    fn of(parts: &Parts) -> Note {
+        Note {
+            verb: parts.method.clone(),
+            path: parts.uri.path().chars().take(256).collect(),
+        }
+    }
+
+    fn log(self, id: RequestId, response: &axum::http::Response<ReplyBody>, code: Option<Code>, micros: u64) {
+        let (kind, key, method) = match self.path.strip_prefix(path::PREFIX).map(path::parse) {
+            Some(Ok(path::Target::Method(name, method))) => (Some(name.kind), Some(name.key), Some(method)),
+            Some(Ok(path::Target::Grain(name))) => (Some(name.kind), Some(name.key), None),
+            Some(Ok(path::Target::Type(kind))) => (Some(kind), None, None),
+            _ => (None, None, None),
+        };
+        tracing::debug!(
+            request = %id,
+            verb = %self.verb,
+            path = self.path,
+            r#type = kind.as_ref().map(|kind| kind.as_str()),
+            key = key.as_ref().map(|key| key.as_str()),
+            method = method.as_deref(),
+            status = response.status().as_u16(),
+            code = code.map(Code::as_str),
+            micros,
+            "request"
+        );
+    }
+}

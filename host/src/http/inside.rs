@@ -1,0 +1,96 @@
+//! What HTTP asks of the host behind it. The router and the modules in a host; a script in this module's tests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use granary_core::api::CallFailure;
+use granary_core::id::{GrainKey, GrainName, GrainType, ModuleHash, RequestId, Revision};
+use granary_core::message::Reply;
+
+use crate::description::Contract;
+use crate::modules::{Deployment, Modules};
+use crate::router::{GrainStatus, Invocation, KeyPage, Router};
+
+/// A type's current revision, as far as HTTP needs it: a [`Deployment`] without its code.
+#[derive(Clone, Debug)]
+pub(super) struct Deployed {
+    pub(super) kind: GrainType,
+    pub(super) revision: Revision,
+    pub(super) module: ModuleHash,
+    pub(super) at_ms: u64,
+    pub(super) contract: Arc<Contract>,
+}
+
+/// The host as HTTP sees it: `Router` and `Modules` in one, with their meanings.
+pub(super) trait Inside: Send + Sync + 'static {
+    fn invoke(&self, call: Invocation) -> impl Future<Output = Reply> + Send;
+    fn delete(&self, id: RequestId, grain: GrainName, timeout: Duration) -> impl Future<Output = Reply> + Send;
+    fn status(&self, grain: &GrainName) -> Result<GrainStatus, CallFailure>;
+    fn list(
+        &self,
+        kind: &GrainType,
+        prefix: &str,
+        after: Option<&GrainKey>,
+        limit: usize,
+    ) -> Result<KeyPage, CallFailure>;
+    fn deploy(
+        &self,
+        kind: GrainType,
+        bytes: Vec<u8>,
+    ) -> impl Future<Output = Result<(Deployed, bool), CallFailure>> + Send;
+    fn current(&self, kind: &GrainType) -> Option<Deployed>;
+    fn all(&self) -> Vec<Deployed>;
+}
+
+/// The real one.
+pub(super) struct Host {
+    pub(super) router: Router,
+    pub(super) modules: Modules,
+}
+
+impl Inside for Host {
+    fn invoke(&self, call: Invocation) -> impl Future<Output = Reply> + Send {
+        self.router.invoke(call)
+    }
+
+    fn delete(&self, id: RequestId, grain: GrainName, timeout: Duration) -> impl Future<Output = Reply> + Send {
+        self.router.delete(id, grain, timeout)
+    }
+
+    fn status(&self, grain: &GrainName) -> Result<GrainStatus, CallFailure> {
+        self.router.status(grain)
+    }
+
+    fn list(
+        &self,
+        kind: &GrainType,
+        prefix: &str,
+        after: Option<&GrainKey>,
+        limit: usize,
+    ) -> Result<KeyPage, CallFailure> {
+        self.router.list(kind, prefix, after, limit)
+    }
+
+    async fn deploy(&self, kind: GrainType, bytes: Vec<u8>) -> Result<(Deployed, bool), CallFailure> {
+        let (deployment, new) = self.modules.deploy(kind, bytes).await?;
+        Ok((shown(&deployment), new))
+    }
+
+    fn current(&self, kind: &GrainType) -> Option<Deployed> {
+        self.modules.current(kind).map(|deployment| shown(&deployment))
+    }
+
+    fn all(&self) -> Vec<Deployed> {
+        self.modules.all().iter().map(|deployment| shown(deployment)).collect()
+    }
+}
+
+fn shown(deployment: &Deployment) -> Deployed {
+    Deployed {
+        kind: deployment.kind.clone(),
+        revision: deployment.revision,
+        module: deployment.module,
+        at_ms: deployment.at_ms,
+        contract: deployment.contract.clone(),
+    }
+}

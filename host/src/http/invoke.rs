@@ -1,0 +1,126 @@
+//! Calls: `/v1/grains/{type}/{key}/{method}`.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::http::request::Parts;
+use axum::http::{self, Method};
+use granary_core::api::Code;
+use granary_core::id::{GrainName, GrainType};
+use hyper::body::Body;
+
+use super::error::Refusal;
+use super::exchange::{Api, Caller};
+use super::inside::{Deployed, Inside};
+use super::{Response, args, body, full, headers, query};
+use crate::description::{self, MethodKind};
+use crate::router::Invocation;
+
+/// Calls a method of a grain.
+pub(super) async fn call<H, B>(
+    api: &Arc<Api<H>>,
+    caller: &Caller,
+    parts: &Parts,
+    grain: GrainName,
+    method: &str,
+    body: &mut Option<B>,
+) -> Result<Response, Refusal>
+where
+    H: Inside,
+    B: Body<Data = Bytes> + Unpin,
+{
+    let deployment = deployed(&api.inside, &grain.kind)?;
+    let Some((_, described)) = deployment.contract.method(method) else {
+        return Err(unknown_method(&deployment, method));
+    };
+    let by_query = by_query(&parts.method, described)?;
+    let timeout = headers::timeout(&parts.headers, &api.config)?;
+    let idempotency = headers::idempotency(&parts.headers, &caller.client)?;
+    // The body's share of the memory is held until the reply is there: until then its bytes are.
+    let (args, _share) = if by_query {
+        if body.as_ref().is_some_and(|body| !body.is_end_stream()) {
+            let detail = "a GET takes its arguments from the query and has no body";
+            return Err(Refusal::new(Code::BadArguments, detail));
+        }
+        (
+            query::from_query(described, parts.uri.query().unwrap_or_default())?,
+            None,
+        )
+    } else {
+        if parts.uri.query().is_some_and(|query| !query.is_empty()) {
+            let detail = "a POST takes its arguments from the body and has no query";
+            return Err(Refusal::new(Code::BadArguments, detail));
+        }
+        let read = match body {
+            Some(body) => body::read(body, api.body_limits(), &api.body_memory).await?,
+            None => body::Read::default(),
+        };
+        (args::from_body(described, &read.bytes)?, read.share)
+    };
+    let invocation = Invocation {
+        id: caller.id,
+        grain,
+        method: method.to_owned(),
+        args,
+        timeout,
+        idempotency,
+    };
+    let mut reply = api.inside.invoke(invocation).await;
+    match std::mem::replace(&mut reply.result, Ok(Vec::new())) {
+        Ok(value) => {
+            let value = if value.is_empty() { b"null".to_vec() } else { value };
+            let mut response = http::Response::new(full(value));
+            headers::json(response.headers_mut());
+            headers::stamp(response.headers_mut(), &reply);
+            if by_query {
+                headers::not_cached(response.headers_mut());
+            }
+            Ok(response)
+        }
+        Err(failure) => Err(Refusal::of_reply(failure, reply)),
+    }
+}
+
+/// A type's current module.
+pub(super) fn deployed<H: Inside>(inside: &H, kind: &GrainType) -> Result<Deployed, Refusal> {
+    inside.current(kind).ok_or_else(|| {
+        let detail =
+            format!("no module of type `{kind}` is deployed here; `granary deploy FILE --type {kind}` deploys one");
+        Refusal::new(Code::UnknownType, detail)
+    })
+}
+
+/// Whether the arguments are in the query; refuses verbs that the method doesn't have.
+fn by_query(verb: &Method, method: &description::Method) -> Result<bool, Refusal> {
+    let reads = method.kind == MethodKind::Read;
+    match *verb {
+        Method::POST => Ok(false),
+        Method::GET | Method::HEAD if reads => Ok(true),
+        Method::GET | Method::HEAD => Err(Refusal::verb(
+            "POST",
+            format!("`{}` may change its grain: call it by POST", method.name),
+        )),
+        _ if reads => Err(Refusal::verb(
+            "GET, HEAD, POST",
+            "a #[read] method is called by GET or POST",
+        )),
+        _ => Err(Refusal::verb("POST", "a method is called by POST")),
+    }
+}
+
+fn unknown_method(deployment: &Deployed, method: &str) -> Refusal {
+    let names: Vec<&str> = deployment
+        .contract
+        .description
+        .methods
+        .iter()
+        .map(|method| method.name.as_str())
+        .collect();
+    let method: String = method.chars().take(80).collect();
+    let detail = format!(
+        "`{}` has no method `{method}`; it has {}",
+        deployment.kind,
+        names.join(", ")
+    );
+    Refusal::new(Code::UnknownMethod, detail)
+}

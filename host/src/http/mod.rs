@@ -1,0 +1,78 @@
+//! Step 1 of a call's path: a request comes in, a reply goes out.
+//!
+//! | path | verbs | file |
+//! |---|---|---|
+//! | `/v1/grains/{type}/{key}/{method}` | POST; GET for `#[read]` methods | `invoke` |
+//! | `/v1/grains/{type}/{key}` | GET, DELETE | `grains` |
+//! | `/v1/grains/{type}` | GET | `grains` |
+//! | `/v1/modules`, `/v1/modules/{type}`, `.../rollback` | GET, PUT, POST | `modules` |
+//! | `/v1/cluster`, `/healthz`, `/readyz`, `/metrics` | GET | `admin` |
+//! | `/v1/logs`, `/v1/openapi.json`, `/` | GET: not built yet, and says so | `admin` |
+//!
+//! A connection (`server`) hands each request to `exchange`, which checks where it comes from (`security`), finds its
+//! handler, and adds to the reply what every reply has. Paths of grains are taken apart by `path`, since a key may hold any
+//! character and calls are the hot path; axum routes the rest. What refuses a request says so as a `CallFailure`; `error`
+//! alone turns that into a status and a document.
+//!
+//! **Not here:** what a call does. This module knows the router and the modules by their faces, and nothing of guests or
+//! storage.
+
+mod admin;
+mod args;
+mod body;
+mod config;
+mod connection;
+mod error;
+mod exchange;
+mod facts;
+mod grains;
+mod headers;
+mod inside;
+mod invoke;
+mod metrics;
+mod modules;
+mod path;
+mod pulse;
+mod query;
+mod request_id;
+mod security;
+mod server;
+#[cfg(test)]
+mod tests;
+mod tokens;
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use http_body_util::{Either, Full};
+
+pub use config::HttpConfig;
+pub use facts::HostFacts;
+pub use security::SecurityError;
+pub use server::{ServeError, serve};
+pub use tokens::TokenFileError;
+
+use crate::modules::Modules;
+use crate::router::Router;
+
+/// What the HTTP side is given.
+pub struct HttpParts {
+    /// Takes calls to grains.
+    pub router: Router,
+    /// The grain types.
+    pub modules: Modules,
+    /// What the host says of itself.
+    pub facts: Arc<HostFacts>,
+    /// Where metrics are registered, and what `/metrics` shows.
+    pub metrics: prometheus::Registry,
+    /// Limits and who may call.
+    pub config: HttpConfig,
+}
+
+/// A reply's body: in one piece on the hot path, whatever axum makes elsewhere.
+type ReplyBody = Either<Full<Bytes>, axum::body::Body>;
+type Response = axum::http::Response<ReplyBody>;
+
+fn full(bytes: impl Into<Bytes>) -> ReplyBody {
+    Either::Left(Full::new(bytes.into()))
+}

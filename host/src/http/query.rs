@@ -1,0 +1,286 @@
+//! Query strings: a call's arguments by GET, read by their parameters' schemas, and the options of lists.
+//!
+//! A parameter that is a string takes the text as it is; a list repeats its name, once for each item; anything else is
+//! JSON. What the schema says beyond that is the guest's to check.
+
+use std::borrow::Cow;
+
+use granary_core::api::{CallFailure, Code};
+use percent_encoding::percent_decode;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::args::{Surplus, bad, gather};
+use crate::description::Method;
+
+/// How deep references between schemas are followed: a schema may refer to itself.
+const REFERENCE_LIMIT: usize = 8;
+
+/// The decoded `name=value` pairs of a query. A name without `=` has an empty value.
+pub(super) fn pairs(query: &str) -> impl Iterator<Item = Result<(Cow<'_, str>, Cow<'_, str>), CallFailure>> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        Ok((decode(name)?, decode(value)?))
+    })
+}
+
+fn decode(text: &str) -> Result<Cow<'_, str>, CallFailure> {
+    let wrong = || CallFailure::before(Code::BadArguments, "the query is not UTF-8 once its %XX are decoded");
+    if text.contains('+') {
+        let spaced = text.replace('+', " ");
+        let decoded = percent_decode(spaced.as_bytes()).decode_utf8().map_err(|_| wrong())?;
+        return Ok(Cow::Owned(decoded.into_owned()));
+    }
+    percent_decode(text.as_bytes()).decode_utf8().map_err(|_| wrong())
+}
+
+/// Reads a call's arguments; the result is a JSON array by position.
+pub(super) fn from_query(method: &Method, query: &str) -> Result<Vec<u8>, CallFailure> {
+    let mut values: Vec<Option<Cow<'static, str>>> = vec![None; method.params.len()];
+    let mut lists: Vec<Option<String>> = vec![None; method.params.len()];
+    let mut surplus = Surplus::default();
+    for pair in pairs(query) {
+        let (name, text) = pair?;
+        let Some(index) = method.params.iter().position(|param| param.name == name) else {
+            surplus.add(&name);
+            continue;
+        };
+        match reading(&method.params[index].schema) {
+            Reading::List(items) => {
+                let item = value(method, &name, &text, items)?;
+                let list = lists[index].get_or_insert_default();
+                list.push(if list.is_empty() { '[' } else { ',' });
+                list.push_str(&item);
+            }
+            Reading::One(form) => {
+                if values[index]
+                    .replace(value(method, &name, &text, form)?.into())
+                    .is_some()
+                {
+                    return Err(bad(method, &format!("`{name}` is given twice and is not a list")));
+                }
+            }
+        }
+    }
+    for (place, list) in values.iter_mut().zip(lists) {
+        if let Some(mut list) = list {
+            list.push(']');
+            *place = Some(list.into());
+        }
+    }
+    gather(method, values, &surplus)
+}
+
+/// One value's JSON.
+fn value(method: &Method, name: &str, text: &str, form: Form) -> Result<String, CallFailure> {
+    if form == Form::Text {
+        return Ok(Value::from(text).to_string());
+    }
+    match serde_json::from_str::<&RawValue>(text) {
+        Ok(json) => Ok(json.get().to_owned()),
+        Err(error) => Err(bad(method, &format!("`{name}` in the query is not JSON: {error}"))),
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    One(Form),
+    List(Form),
+}
+
+fn reading(schema: &Value) -> Reading {
+    let mut kinds = Kinds::default();
+    kinds.collect(schema, schema, 0);
+    match kinds {
+        Kinds { other: true, .. } => Reading::One(Form::Json),
+        Kinds {
+            text: true, list: None, ..
+        } => Reading::One(Form::Text),
+        Kinds {
+            text: false,
+            list: Some(items),
+            ..
+        } => Reading::List(items),
+        _ => Reading::One(Form::Json),
+    }
+}
+
+/// What a schema's alternatives allow, null aside.
+#[derive(Debug, Default)]
+struct Kinds {
+    text: bool,
+    list: Option<Form>,
+    other: bool,
+}
+
+impl Kinds {
+    fn collect(&mut self, root: &Value, schema: &Value, depth: usize) {
+        if depth > REFERENCE_LIMIT {
+            self.other = true;
+            return;
+        }
+        if let Some(to) = schema.get("$ref").and_then(Value::as_str) {
+            let target = to.strip_prefix('#').and_then(|pointer| root.pointer(pointer));
+            return self.collect(root, target.unwrap_or(&Value::Null), depth + 1);
+        }
+        for word in ["anyOf", "oneOf"] {
+            if let Some(alternatives) = schema.get(word).and_then(Value::as_array) {
+                return alternatives.iter().for_each(|one| self.collect(root, one, depth + 1));
+            }
+        }
+        match (schema.get("type"), schema.get("const")) {
+            (Some(Value::Array(kinds)), _) => kinds.iter().for_each(|kind| self.kind(root, schema, kind, depth)),
+            (Some(kind), _) => self.kind(root, schema, kind, depth),
+            (None, Some(Value::String(_))) => self.text = true,
+            (None, Some(Value::Null)) => {}
+            _ => self.other = true,
+        }
+    }
+
+    fn kind(&mut self, root: &Value, schema: &Value, kind: &Value, depth: usize) {
+        match kind.as_str() {
+            Some("null") => {}
+            Some("string") => self.text = true,
+            Some("array") => {
+                let mut items = Kinds::default();
+                match schema.get("items") {
+                    Some(schema) => items.collect(root, schema, depth + 1),
+                    None => items.other = true,
+                }
+                let text = items.text && !items.other && items.list.is_none();
+                self.list = Some(if text { Form::Text } else { Form::Json });
+            }
+            _ => self.other = true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::description::{MethodKind, Param};
+
+    fn method(params: &[(&str, Value)]) -> Method {
+        let params = params
+            .iter()
+            .map(|(name, schema)| Param {
+                name: (*name).into(),
+                schema: schema.clone(),
+                required: true,
+            })
+            .collect();
+        Method {
+            name: "find".into(),
+            doc: String::new(),
+            kind: MethodKind::Read,
+            params,
+            result: Value::Null,
+            error: None,
+        }
+    }
+
+    #[track_caller]
+    fn check(schema: Value, query: &str, expect: &str) {
+        let got = from_query(&method(&[("v", schema)]), query).map(|args| String::from_utf8(args).unwrap());
+        assert_eq!(got, Ok(expect.to_owned()), "{query}");
+    }
+
+    #[track_caller]
+    fn refuse(schema: Value, query: &str, expect: &str) {
+        let failure = from_query(&method(&[("v", schema)]), query).unwrap_err();
+        assert_eq!(failure.code, Code::BadArguments);
+        assert!(failure.detail.starts_with(expect), "{}", failure.detail);
+    }
+
+    #[test]
+    fn a_string_takes_the_text_as_it_is() {
+        let text = json!({"type": "string"});
+        check(text.clone(), "v=hello", r#"["hello"]"#);
+        check(text.clone(), "v=5", r#"["5"]"#);
+        check(text.clone(), "v=%22q%22%20+x", r#"["\"q\"  x"]"#);
+        check(text.clone(), "v=a%2Bb", r#"["a+b"]"#);
+        check(text.clone(), "v=", r#"[""]"#);
+        check(text.clone(), "v", r#"[""]"#);
+        check(text.clone(), "v=%00", "[\"\\u0000\"]");
+        check(text.clone(), "v=a=b", r#"["a=b"]"#);
+        check(text, "&v=null&", r#"["null"]"#);
+        for schema in [
+            json!({"type": ["string", "null"]}),
+            json!({"anyOf": [{"type": "string"}, {"type": "null"}]}),
+            json!({"oneOf": [{"const": "a", "type": "string"}, {"const": "b"}]}),
+            json!({"$ref": "#/$defs/Name", "$defs": {"Name": {"type": "string"}}}),
+            json!({"anyOf": [{"$ref": "#/$defs/Name"}, {"type": "null"}], "$defs": {"Name": {"type": "string", "enum": ["5"]}}}),
+        ] {
+            check(schema, "v=5", r#"["5"]"#);
+        }
+    }
+
+    #[test]
+    fn others_are_json() {
+        check(json!({"type": "integer"}), "v=5", "[5]");
+        check(
+            json!({"type": "integer"}),
+            "v=123456789012345678901234567890",
+            "[123456789012345678901234567890]",
+        );
+        check(json!({"type": "boolean"}), "v=true", "[true]");
+        check(json!({"type": ["integer", "null"]}), "v=null", "[null]");
+        check(json!({"type": "object"}), "v=%7B%22a%22:%201%7D", r#"[{"a": 1}]"#);
+        check(json!({"type": ["string", "integer"]}), "v=5", "[5]");
+        check(json!(true), "v=%22x%22", r#"["x"]"#);
+        refuse(
+            json!({"type": "integer"}),
+            "v=x",
+            "`v` in the query is not JSON: expected value",
+        );
+        refuse(json!({"type": "integer"}), "v=", "`v` in the query is not JSON");
+        refuse(json!({"type": "integer"}), "v=1,2", "`v` in the query is not JSON");
+        refuse(json!({"$ref": "#"}), "v=x", "`v` in the query is not JSON");
+    }
+
+    #[test]
+    fn lists_repeat_the_name() {
+        let numbers = json!({"type": "array", "items": {"type": "integer"}});
+        check(numbers.clone(), "v=1", "[[1]]");
+        check(numbers.clone(), "v=1&v=2&v=3", "[[1,2,3]]");
+        check(
+            json!({"type": "array", "items": {"type": "string"}}),
+            "v=1&v=b,c",
+            r#"[["1","b,c"]]"#,
+        );
+        check(
+            json!({"type": ["array", "null"], "items": {"type": "string"}}),
+            "v=x",
+            r#"[["x"]]"#,
+        );
+        check(json!({"type": "array"}), "v=1&v=%22x%22", r#"[[1,"x"]]"#);
+        refuse(numbers, "v=1&v=x", "`v` in the query is not JSON");
+    }
+
+    #[test]
+    fn names_are_checked() {
+        refuse(json!({"type": "string"}), "", "missing: `v`. `find` takes `v`");
+        refuse(
+            json!({"type": "string"}),
+            "x=1&y",
+            "missing: `v`; unknown: `x`, `y`. `find` takes `v`",
+        );
+        refuse(
+            json!({"type": "string"}),
+            "v=1&v=2",
+            "`v` is given twice and is not a list",
+        );
+        refuse(json!({"type": "string"}), "v=%ff", "the query is not UTF-8");
+        check(json!({"type": "string"}), "%76=1", r#"["1"]"#);
+        let two = method(&[("b", json!({"type": "integer"})), ("a", json!({"type": "string"}))]);
+        assert_eq!(from_query(&two, "a=x&b=1"), Ok(br#"[1,"x"]"#.to_vec()));
+    }
+}

@@ -1,0 +1,407 @@
+//! Who may call at all: by which host name, from which page, with which token.
+//!
+//! A browser sends requests to this host for any page that its user visits. Two checks stop them: a request that says it
+//! comes from a page (`origin`, `sec-fetch-site`) must come from a page of this host or from an origin on the list, and
+//! the name in `host` must be one of ours, so that no foreign name can be pointed at this address and then pass for ours.
+//! Programs send no such headers and aren't bothered.
+//!
+//! Not here: who may do what. A token opens everything.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
+use granary_core::api::Code;
+
+use super::config::HttpConfig;
+use super::error::Refusal;
+use super::tokens::{TokenFileError, Tokens};
+
+/// Why a listener doesn't start.
+#[derive(Debug)]
+pub enum SecurityError {
+    /// It can be reached from other machines, and neither tokens nor `insecure` are given.
+    Open(SocketAddr),
+    /// The token file can't be used.
+    Tokens(TokenFileError),
+    /// An allowed origin isn't one.
+    Origin(String),
+}
+
+impl fmt::Display for SecurityError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SecurityError::Open(address) => write!(
+                f,
+                "{address} can be reached from other machines: name a file of tokens with --token-file, or listen on 127.0.0.1, \
+                 or let anybody in with --insecure"
+            ),
+            SecurityError::Tokens(error) => error.fmt(f),
+            SecurityError::Origin(origin) => write!(
+                f,
+                "`{origin}` is not an origin: it is a scheme and a host like https://app.example, without a path"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for SecurityError {}
+
+/// The checks of one listener.
+#[derive(Debug)]
+pub(super) struct Security {
+    hosts: Vec<String>,
+    origins: Vec<String>,
+    tokens: Option<Tokens>,
+}
+
+/// A request that passed.
+#[derive(Debug, Default)]
+pub(super) struct Pass {
+    /// The token's name, where tokens are asked for.
+    pub(super) token: Option<Arc<str>>,
+    /// The allowed foreign origin of the page that asks; its browser wants to hear so in the reply.
+    pub(super) origin: Option<HeaderValue>,
+}
+
+impl Security {
+    /// The checks for a listener at `address`.
+    pub(super) fn open(config: &HttpConfig, address: SocketAddr) -> Result<Security, SecurityError> {
+        let tokens = config
+            .token_file
+            .as_deref()
+            .map(Tokens::read)
+            .transpose()
+            .map_err(SecurityError::Tokens)?;
+        if !address.ip().to_canonical().is_loopback() && tokens.is_none() && !config.insecure {
+            return Err(SecurityError::Open(address));
+        }
+        if let Some(wrong) = config.allow_origins.iter().find(|origin| !is_origin(origin)) {
+            return Err(SecurityError::Origin(wrong.clone()));
+        }
+        Ok(Security {
+            hosts: config.allow_hosts.clone(),
+            origins: config.allow_origins.clone(),
+            tokens,
+        })
+    }
+
+    /// Says in the log what is open at `address`.
+    pub(super) fn warn(&self, address: SocketAddr) {
+        if !address.ip().to_canonical().is_loopback() && self.tokens.is_none() {
+            tracing::warn!(%address, "insecure: anybody who can reach this address can deploy, call and delete");
+        }
+    }
+
+    /// Checks a request that came in at the address `local`. `open` paths (the probes) and a browser's question whether it
+    /// may ask (`preflight`) need no token.
+    pub(super) fn check(&self, uri: &Uri, headers: &HeaderMap, local: IpAddr, open: bool) -> Result<Pass, Refusal> {
+        let host = self.host(uri, headers, local)?;
+        let origin = self.origin(headers, &host)?;
+        let token = match &self.tokens {
+            Some(tokens) if !open => Some(bearer(headers).and_then(|token| tokens.name(token)).ok_or_else(|| {
+                let detail = "this host wants a token: send `authorization: Bearer TOKEN` with one from its token file";
+                Refusal::new(Code::Unauthenticated, detail)
+            })?),
+            _ => None,
+        };
+        Ok(Pass { token, origin })
+    }
+
+    fn host(&self, uri: &Uri, headers: &HeaderMap, local: IpAddr) -> Result<Authority, Refusal> {
+        let wrong = |detail: &str| Refusal::new(Code::BadArguments, detail);
+        let mut values = headers.get_all(header::HOST).iter();
+        let (Some(value), None) = (values.next(), values.next()) else {
+            return Err(wrong("a request has one header `host`"));
+        };
+        let host: Authority = value
+            .as_bytes()
+            .try_into()
+            .map_err(|_| wrong("the header `host` is not a host's name"))?;
+        for name in std::iter::once(&host).chain(uri.authority()) {
+            let name = name.host();
+            if !self.is_known(name, local) {
+                let shown: String = name.chars().take(80).collect();
+                return Err(Refusal::new(
+                    Code::Forbidden,
+                    format!(
+                        "this host doesn't answer to the name `{shown}`; start it with --allow-host {shown} if it should"
+                    ),
+                ));
+            }
+        }
+        Ok(host)
+    }
+
+    fn is_known(&self, name: &str, local: IpAddr) -> bool {
+        let name = name.strip_suffix('.').unwrap_or(name);
+        let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        // A number can't be pointed elsewhere as a name can; those listed here are the ones that lead to this machine.
+        let ours = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified() || ip == local.to_canonical();
+        name.eq_ignore_ascii_case("localhost")
+            || address.is_ok_and(|ip| ours(ip.to_canonical()))
+            || self.hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
+    }
+
+    /// The request's foreign origin if it is an allowed one.
+    fn origin(&self, headers: &HeaderMap, host: &Authority) -> Result<Option<HeaderValue>, Refusal> {
+        let refuse = |from: &str| {
+            let from: String = from.chars().take(80).collect();
+            let detail =
+                format!("pages of {from} may not call this host; start it with --allow-origin {from} if they should");
+            Refusal::new(Code::Forbidden, detail)
+        };
+        let mut values = headers.get_all(header::ORIGIN).iter();
+        match (values.next(), values.next()) {
+            (Some(_), Some(_)) => Err(refuse("several origins")),
+            (Some(value), None) => {
+                let text = value.to_str().map_err(|_| refuse("an unreadable origin"))?;
+                let own = ["http://", "https://"].iter().any(|scheme| {
+                    text.strip_prefix(scheme)
+                        .is_some_and(|from| from.eq_ignore_ascii_case(host.as_str()))
+                });
+                if own {
+                    Ok(None)
+                } else if self.origins.iter().any(|known| known.eq_ignore_ascii_case(text)) {
+                    Ok(Some(value.clone()))
+                } else {
+                    Err(refuse(text))
+                }
+            }
+            (None, _) => {
+                // A page's image or script has no origin. Following a link has neither, and only shows a reply to its user.
+                let is = |name: &str, word: &str| headers.get(name).is_some_and(|value| value == word);
+                let foreign = is("sec-fetch-site", "cross-site") || is("sec-fetch-site", "same-site");
+                if foreign && !is("sec-fetch-mode", "navigate") {
+                    Err(refuse("another site"))
+                } else {
+                    Ok(None)
+                }
+            }
+        }
+    }
+}
+
+fn is_origin(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    rest.is_some_and(|host| host.parse::<Authority>().is_ok() && !host.contains('@'))
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| token.trim_start_matches(' '))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    const LOCAL: &str = "127.0.0.1:7777";
+
+    fn security(config: &HttpConfig) -> Security {
+        Security::open(config, LOCAL.parse().unwrap()).unwrap()
+    }
+
+    fn ask(security: &Security, headers: &[(&'static str, &str)]) -> Result<Pass, Code> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, value.parse().unwrap());
+        }
+        let local = "127.0.0.1".parse().unwrap();
+        security
+            .check(&Uri::from_static("/"), &map, local, false)
+            .map_err(|refusal| refusal.code())
+    }
+
+    #[test]
+    fn only_our_own_names_are_answered() {
+        let plain = security(&HttpConfig::default());
+        let named = security(&HttpConfig {
+            allow_hosts: vec!["granary.example".into()],
+            ..HttpConfig::default()
+        });
+        for host in [
+            "localhost",
+            "localhost:7777",
+            "LOCALHOST",
+            "localhost.",
+            "127.0.0.1:7777",
+            "[::1]:7777",
+            "[::1]",
+            "127.0.0.2",
+            "0.0.0.0:7777",
+            "[::]",
+        ] {
+            assert!(ask(&plain, &[("host", host)]).is_ok(), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "evil-localhost",
+            "10.0.0.1",
+            "[2001:db8::1]",
+            "granary.example",
+            "1.localhost",
+        ] {
+            assert_eq!(ask(&plain, &[("host", host)]).unwrap_err(), Code::Forbidden, "{host}");
+        }
+        assert!(ask(&named, &[("host", "granary.example:80")]).is_ok());
+        assert!(ask(&named, &[("host", "Granary.Example")]).is_ok());
+        for wrong in [
+            &[][..],
+            &[("host", "")],
+            &[("host", "a b")],
+            &[("host", "localhost"), ("host", "localhost")],
+        ] {
+            assert_eq!(ask(&plain, wrong).unwrap_err(), Code::BadArguments, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn the_name_in_an_absolute_target_counts_too() {
+        let mut headers = HeaderMap::new();
+        headers.insert("host", "localhost".parse().unwrap());
+        let local = "127.0.0.1".parse().unwrap();
+        let ask =
+            |uri: &'static str| security(&HttpConfig::default()).check(&Uri::from_static(uri), &headers, local, false);
+        assert!(ask("http://localhost/x").is_ok());
+        assert_eq!(ask("http://evil.example/x").unwrap_err().code(), Code::Forbidden);
+    }
+
+    #[test]
+    fn the_address_that_a_connection_came_in_at_is_a_known_name() {
+        let mut headers = HeaderMap::new();
+        headers.insert("host", "10.0.0.5:7777".parse().unwrap());
+        let ask = |local: &str| {
+            security(&HttpConfig::default()).check(&Uri::from_static("/"), &headers, local.parse().unwrap(), false)
+        };
+        assert!(ask("10.0.0.5").is_ok());
+        assert!(ask("::ffff:10.0.0.5").is_ok());
+        assert!(ask("10.0.0.6").is_err());
+    }
+
+    #[test]
+    fn foreign_pages_may_not_call() {
+        let security = security(&HttpConfig {
+            allow_origins: vec!["https://app.example".into(), "http://localhost:3000".into()],
+            ..HttpConfig::default()
+        });
+        let from = |origin: &str| ask(&security, &[("host", "localhost:7777"), ("origin", origin)]);
+        assert!(from("http://localhost:7777").unwrap().origin.is_none());
+        assert!(from("https://localhost:7777").unwrap().origin.is_none());
+        assert_eq!(
+            from("https://app.example").unwrap().origin.unwrap(),
+            "https://app.example"
+        );
+        assert!(from("http://localhost:3000").unwrap().origin.is_some());
+        for foreign in [
+            "null",
+            "",
+            "http://localhost",
+            "http://localhost:8080",
+            "http://app.example",
+            "https://app.example:8443",
+            "https://app.example.evil.example",
+            "https://evil.example/https://app.example",
+            "localhost:7777",
+            "http://127.0.0.1:7777",
+        ] {
+            assert_eq!(from(foreign).unwrap_err(), Code::Forbidden, "{foreign}");
+        }
+        let two = [
+            ("host", "localhost:7777"),
+            ("origin", "http://localhost:7777"),
+            ("origin", "https://evil.example"),
+        ];
+        assert_eq!(ask(&security, &two).unwrap_err(), Code::Forbidden);
+    }
+
+    #[test]
+    fn what_a_foreign_page_embeds_is_refused_and_a_link_is_not() {
+        let security = security(&HttpConfig::default());
+        let fetch = |site: &str, mode: &str| {
+            ask(
+                &security,
+                &[
+                    ("host", "localhost"),
+                    ("sec-fetch-site", site),
+                    ("sec-fetch-mode", mode),
+                ],
+            )
+            .map(|_| ())
+        };
+        assert_eq!(fetch("cross-site", "no-cors"), Err(Code::Forbidden));
+        assert_eq!(fetch("same-site", "no-cors"), Err(Code::Forbidden));
+        assert_eq!(fetch("cross-site", "navigate"), Ok(()));
+        assert_eq!(fetch("same-origin", "cors"), Ok(()));
+        assert_eq!(fetch("none", "navigate"), Ok(()));
+    }
+
+    #[test]
+    fn tokens_are_asked_for_when_there_is_a_file() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        writeln!(file, "ci 0123456789abcdef").unwrap();
+        let security = security(&HttpConfig {
+            token_file: Some(file.path().into()),
+            ..HttpConfig::default()
+        });
+        let with = |value: &str| ask(&security, &[("host", "localhost"), ("authorization", value)]);
+        assert_eq!(with("Bearer 0123456789abcdef").unwrap().token.as_deref(), Some("ci"));
+        assert_eq!(with("bearer  0123456789abcdef").unwrap().token.as_deref(), Some("ci"));
+        for wrong in [
+            "Bearer 0123456789abcdeg",
+            "Bearer",
+            "Bearer ",
+            "Basic 0123456789abcdef",
+            "0123456789abcdef",
+        ] {
+            assert_eq!(with(wrong).unwrap_err(), Code::Unauthenticated, "{wrong}");
+        }
+        assert_eq!(
+            ask(&security, &[("host", "localhost")]).unwrap_err(),
+            Code::Unauthenticated
+        );
+        let mut headers = HeaderMap::new();
+        headers.insert("host", "localhost".parse().unwrap());
+        assert!(
+            security
+                .check(
+                    &Uri::from_static("/healthz"),
+                    &headers,
+                    "127.0.0.1".parse().unwrap(),
+                    true
+                )
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn a_listener_for_other_machines_wants_tokens_or_an_explicit_word() {
+        let open = |address: &str, insecure| {
+            let config = HttpConfig {
+                insecure,
+                ..HttpConfig::default()
+            };
+            Security::open(&config, address.parse().unwrap()).map(|_| ())
+        };
+        for address in ["127.0.0.1:1", "[::1]:1", "127.1.2.3:1", "[::ffff:127.0.0.1]:1"] {
+            assert!(open(address, false).is_ok(), "{address}");
+        }
+        for address in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1"] {
+            let error = open(address, false).unwrap_err().to_string();
+            assert!(error.contains("--token-file"), "{error}");
+            assert!(open(address, true).is_ok(), "{address}");
+        }
+        let config = HttpConfig {
+            allow_origins: vec!["app.example".into()],
+            ..HttpConfig::default()
+        };
+        assert!(Security::open(&config, LOCAL.parse().unwrap()).is_err());
+    }
+}

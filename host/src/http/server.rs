@@ -1,0 +1,164 @@
+//! The listener: connections with limits on their number, headers and time; a stop that lets open requests end.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::http::HeaderValue;
+use granary_core::api::Code;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::body::BodyMemory;
+use super::config::HttpConfig;
+use super::error::Refusal;
+use super::exchange::{Api, Ends};
+use super::inside::{Host, Inside};
+use super::metrics::Metrics;
+use super::security::{Security, SecurityError};
+use super::{HttpParts, admin, connection};
+
+/// Connections beyond the limit that are being told so, at a time; further ones are just closed.
+const TURNED_AWAY_LIMIT: usize = 64;
+/// How long the listener rests when the system has no room for a connection.
+const NO_ROOM_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why the HTTP side doesn't start or ends by itself.
+#[derive(Debug)]
+pub enum ServeError {
+    /// The listener would let anybody in, or its settings are wrong.
+    Security(SecurityError),
+    /// The registry has metrics of the same names: two HTTP sides can't share one.
+    Metrics(prometheus::Error),
+    /// The listener's address can't be told.
+    Listener(io::Error),
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServeError::Security(error) => error.fmt(f),
+            ServeError::Metrics(error) => write!(f, "the metrics can't be registered: {error}"),
+            ServeError::Listener(error) => write!(f, "the listener failed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ServeError {}
+
+/// Answers requests until `shutdown` is ready, then lets the open ones end, for `drain_timeout` at most.
+pub async fn serve(
+    listener: TcpListener,
+    parts: HttpParts,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), ServeError> {
+    let inside = Host {
+        router: parts.router,
+        modules: parts.modules,
+    };
+    let address = listener.local_addr().map_err(ServeError::Listener)?;
+    let api = Api {
+        inside,
+        host: HeaderValue::try_from(parts.facts.host.to_string()).expect("hex digits are a header value"),
+        facts: parts.facts,
+        metrics: Metrics::new(parts.metrics).map_err(ServeError::Metrics)?,
+        security: Security::open(&parts.config, address).map_err(ServeError::Security)?,
+        body_memory: BodyMemory::new(parts.config.body_memory_limit),
+        config: parts.config,
+        stopping: AtomicBool::new(false),
+    };
+    api.security.warn(address);
+    serve_api(listener, Arc::new(api), shutdown).await;
+    Ok(())
+}
+
+/// [`serve`], whatever is inside.
+pub(super) async fn serve_api<H: Inside>(
+    listener: TcpListener,
+    api: Arc<Api<H>>,
+    shutdown: impl Future<Output = ()> + Send,
+) {
+    let rest = admin::routes(api.clone());
+    let (stop, stopped) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    let mut turned_away = JoinSet::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next() => {
+                api.metrics.connections.set(connections.len() as i64);
+                continue;
+            }
+            Some(_) = turned_away.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, ends) = match accepted.and_then(prepared) {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                pause_after(&error).await;
+                continue;
+            }
+        };
+        if connections.len() < api.config.connection_limit {
+            connections.spawn(connection::run(
+                api.clone(),
+                rest.clone(),
+                stream,
+                ends,
+                stopped.clone(),
+            ));
+            api.metrics.connections.set(connections.len() as i64);
+        } else {
+            api.metrics.connections_refused.inc();
+            if turned_away.len() < TURNED_AWAY_LIMIT {
+                turned_away.spawn(connection::last_words(stream, too_many(&api.config)));
+            }
+        }
+    }
+    drop(listener);
+    api.stopping.store(true, Ordering::Relaxed);
+    stop.send_replace(true);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(api.config.drain_timeout, drained).await.is_err() {
+        tracing::warn!(
+            open = connections.len(),
+            "requests were still open when the time to end them was over"
+        );
+        connections.shutdown().await;
+    }
+    turned_away.shutdown().await;
+}
+
+fn prepared((stream, peer): (TcpStream, SocketAddr)) -> io::Result<(TcpStream, Ends)> {
+    stream.set_nodelay(true)?;
+    let local = stream.local_addr()?;
+    Ok((stream, Ends { local, peer }))
+}
+
+/// A connection that broke before it was accepted is no reason to wait; a lack of file descriptors is, or the loop would
+/// spin until some are free.
+async fn pause_after(error: &io::Error) {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, InvalidInput, NotConnected};
+    if matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionReset | InvalidInput | NotConnected
+    ) {
+        return;
+    }
+    tracing::warn!(%error, "a connection can't be accepted");
+    tokio::time::sleep(NO_ROOM_PAUSE).await;
+}
+
+fn too_many(config: &HttpConfig) -> Refusal {
+    let limit = config.connection_limit;
+    Refusal::new(
+        Code::Overloaded,
+        format!("the host has {limit} connections open, as many as it may; try again"),
+    )
+}

@@ -1,0 +1,8 @@
+//! The HTTP side over real sockets, with a script in place of the host behind it.
+
+mod calls;
+mod connections;
+mod guard;
+mod others;
+mod script;
+mod wire;

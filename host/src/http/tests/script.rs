@@ -1,0 +1,215 @@
+//! A host that answers by a script and remembers what it was asked.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::http::HeaderValue;
+use granary_core::api::{CallFailure, Code, Committed, Durability};
+use granary_core::id::{GrainKey, GrainName, GrainType, HostId, ModuleHash, RequestId, Revision, Seq};
+use granary_core::message::Reply;
+use prometheus::Registry;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::super::body::BodyMemory;
+use super::super::exchange::Api;
+use super::super::inside::{Deployed, Inside};
+use super::super::metrics::Metrics;
+use super::super::security::Security;
+use super::super::server::serve_api;
+use super::super::{HostFacts, HttpConfig};
+use super::wire::Wire;
+use crate::description::Contract;
+use crate::router::{GrainStatus, Invocation, KeyPage};
+
+/// The one type that is deployed.
+pub(super) const TYPE: &str = "counter";
+
+/// Answers; what it was asked is for tests to look at.
+#[derive(Debug, Default)]
+pub(super) struct Script {
+    calls: Mutex<Vec<Invocation>>,
+    deployed: Mutex<Vec<Vec<u8>>>,
+}
+
+/// A listener with a script behind it.
+pub(super) struct Served {
+    pub(super) api: Arc<Api<Script>>,
+    pub(super) address: std::net::SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    pub(super) ended: JoinHandle<()>,
+}
+
+impl Served {
+    pub(super) async fn start() -> Served {
+        Served::with(HttpConfig::default()).await
+    }
+
+    pub(super) async fn with(config: HttpConfig) -> Served {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let facts = HostFacts {
+            host: HostId([0xcd; 16]),
+            address,
+            dirty_tracking: "compare",
+            dirty_tracking_reason: Some("the kernel is too old".into()),
+            started: Instant::now(),
+        };
+        let api = Arc::new(Api {
+            inside: Script::default(),
+            host: HeaderValue::from_str(&facts.host.to_string()).unwrap(),
+            facts: Arc::new(facts),
+            metrics: Metrics::new(Registry::new()).unwrap(),
+            security: Security::open(&config, address).unwrap(),
+            body_memory: BodyMemory::new(config.body_memory_limit),
+            config,
+            stopping: false.into(),
+        });
+        let (stop, stopped) = oneshot::channel();
+        let ended = tokio::spawn(serve_api(listener, api.clone(), async {
+            let _ = stopped.await;
+        }));
+        Served {
+            api,
+            address,
+            stop: Some(stop),
+            ended,
+        }
+    }
+
+    pub(super) async fn connect(&self) -> Wire {
+        Wire::connect(self.address).await
+    }
+
+    pub(super) fn stop(&mut self) {
+        let _ = self.stop.take().unwrap().send(());
+    }
+
+    /// What was called since this was asked last.
+    pub(super) fn calls(&self) -> Vec<Invocation> {
+        std::mem::take(&mut self.api.inside.calls.lock().unwrap())
+    }
+}
+
+fn contract() -> Arc<Contract> {
+    let integer = json!({"type": "integer"});
+    let text = json!({"type": "string"});
+    let document = json!({
+        "name": "counter",
+        "doc": "Counts.",
+        "durability": "relaxed",
+        "methods": [
+            {"name": "add", "doc": "Adds.", "kind": "write", "params": [{"name": "n", "schema": integer}], "result": integer},
+            {"name": "get", "kind": "read"},
+            {"name": "find", "kind": "read", "params": [
+                {"name": "name", "schema": text},
+                {"name": "ids", "schema": {"type": "array", "items": integer}, "required": false},
+            ]},
+            {"name": "unit", "kind": "write"},
+            {"name": "fail", "kind": "write"},
+            {"name": "full", "kind": "write"},
+            {"name": "wait", "kind": "write", "params": [{"name": "ms", "schema": integer}]},
+        ],
+    });
+    Arc::new(Contract::read(document.to_string().as_bytes()).unwrap())
+}
+
+fn deployed() -> Deployed {
+    Deployed {
+        kind: GrainType::new(TYPE).unwrap(),
+        revision: Revision(3),
+        module: ModuleHash([0xee; 32]),
+        at_ms: 1,
+        contract: contract(),
+    }
+}
+
+fn reply(result: Result<Vec<u8>, CallFailure>) -> Reply {
+    Reply {
+        result,
+        seq: Seq(7),
+        revision: Revision(3),
+        durability: Durability::Relaxed,
+    }
+}
+
+impl Inside for Script {
+    async fn invoke(&self, call: Invocation) -> Reply {
+        let (method, args) = (call.method.clone(), call.args.clone());
+        self.calls.lock().unwrap().push(call);
+        match method.as_str() {
+            "unit" => reply(Ok(Vec::new())),
+            "fail" => reply(Err(CallFailure {
+                code: Code::GuestError,
+                detail: "no".into(),
+                committed: Committed::Yes,
+                error: Some(br#"{"Short": 5}"#.to_vec()),
+                status: Some(409),
+            })),
+            "full" => reply(Err(CallFailure::before(Code::MailboxFull, "the mailbox is full"))),
+            "wait" => {
+                let ms: [u64; 1] = serde_json::from_slice(&args).unwrap();
+                tokio::time::sleep(Duration::from_millis(ms[0])).await;
+                reply(Ok(b"\"waited\"".to_vec()))
+            }
+            _ => reply(Ok(args)),
+        }
+    }
+
+    async fn delete(&self, _: RequestId, _: GrainName, _: Duration) -> Reply {
+        reply(Ok(Vec::new()))
+    }
+
+    fn status(&self, _: &GrainName) -> Result<GrainStatus, CallFailure> {
+        Ok(GrainStatus {
+            exists: true,
+            resident: true,
+            revision: Revision(3),
+            ballot: 1,
+            seq: Seq(7),
+            memory_bytes: 131_072,
+            idle_ms: Some(5),
+            durability: Durability::Relaxed,
+            last_error: None,
+            queued: 0,
+        })
+    }
+
+    fn list(
+        &self,
+        _: &GrainType,
+        prefix: &str,
+        after: Option<&GrainKey>,
+        limit: usize,
+    ) -> Result<KeyPage, CallFailure> {
+        let all = ["a/1", "a/2", "a/3", "b"]
+            .into_iter()
+            .map(|key| GrainKey::new(key).unwrap());
+        let behind = all.filter(|key| key.as_str().starts_with(prefix) && after.is_none_or(|after| key > after));
+        let mut keys: Vec<GrainKey> = behind.take(limit + 1).collect();
+        let more = keys.len() > limit;
+        keys.truncate(limit);
+        let next = keys.last().filter(|_| more).cloned();
+        Ok(KeyPage { keys, next })
+    }
+
+    async fn deploy(&self, kind: GrainType, bytes: Vec<u8>) -> Result<(Deployed, bool), CallFailure> {
+        if bytes == b"bad" {
+            return Err(CallFailure::before(Code::BadModule, "the module has two memories"));
+        }
+        let mut all = self.deployed.lock().unwrap();
+        let new = all.last() != Some(&bytes);
+        all.push(bytes);
+        Ok((Deployed { kind, ..deployed() }, new))
+    }
+
+    fn current(&self, kind: &GrainType) -> Option<Deployed> {
+        (kind.as_str() == TYPE).then(deployed)
+    }
+
+    fn all(&self) -> Vec<Deployed> {
+        vec![deployed()]
+    }
+}

@@ -1,0 +1,106 @@
+//! The other end of a socket: writes bytes, reads replies.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+/// A connection.
+pub(super) struct Wire {
+    stream: BufReader<TcpStream>,
+    address: SocketAddr,
+}
+
+/// A reply.
+#[derive(Debug)]
+pub(super) struct Got {
+    pub(super) status: u16,
+    head: String,
+    pub(super) body: String,
+}
+
+impl Wire {
+    pub(super) async fn connect(address: SocketAddr) -> Wire {
+        let stream = BufReader::new(TcpStream::connect(address).await.unwrap());
+        Wire { stream, address }
+    }
+
+    /// Writes bytes as they are.
+    pub(super) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    /// Sends a request; `more` are further headers, each ended by CRLF.
+    pub(super) async fn send(&mut self, verb: &str, path: &str, more: &str, body: &str) {
+        let (host, length) = (self.address, body.len());
+        self.write(format!(
+            "{verb} {path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {length}\r\n{more}\r\n{body}"
+        ))
+        .await;
+    }
+
+    /// Sends a request and reads its reply.
+    pub(super) async fn ask(&mut self, verb: &str, path: &str, more: &str, body: &str) -> Got {
+        self.send(verb, path, more, body).await;
+        self.reply(verb != "HEAD").await
+    }
+
+    /// Reads a reply, with its body unless it answers a HEAD.
+    pub(super) async fn reply(&mut self, with_body: bool) -> Got {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            let read = self.stream.read_line(&mut head).await.unwrap();
+            assert!(read > 0, "closed after {head:?}");
+        }
+        let status = head["HTTP/1.1 ".len()..][..3].parse().unwrap();
+        let mut got = Got {
+            status,
+            head,
+            body: String::new(),
+        };
+        let length: usize = got.header("content-length").map_or(0, |length| length.parse().unwrap());
+        if with_body && status != 204 && status >= 200 {
+            let mut body = vec![0; length];
+            self.stream.read_exact(&mut body).await.unwrap();
+            got.body = String::from_utf8(body).unwrap();
+        }
+        got
+    }
+
+    /// Whether the host closes the connection without another word.
+    pub(super) async fn is_closed(&mut self) -> bool {
+        matches!(self.stream.read(&mut [0]).await, Ok(0) | Err(_))
+    }
+}
+
+impl Got {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.find(|(found, _)| *found == name).map(|(_, value)| value)
+    }
+
+    #[track_caller]
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The reply has to be a problem document with this status and code.
+    #[track_caller]
+    pub(super) fn problem(&self, status: u16, code: &str) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(
+            self.header("content-type"),
+            Some("application/problem+json"),
+            "{self:?}"
+        );
+        let problem = self.json();
+        assert_eq!(problem["code"], code, "{self:?}");
+        assert_eq!(
+            problem["request_id"].as_str(),
+            self.header("granary-request-id"),
+            "{self:?}"
+        );
+        problem
+    }
+}

@@ -1,0 +1,146 @@
+//! Bearer tokens from a file: a name and a token a line, `#` starts a comment.
+//!
+//! Tokens are held and compared as hashes, so that neither a core dump nor the time that a comparison takes tells one.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The shortest token: shorter ones could be guessed.
+const SHORTEST: usize = 16;
+
+/// Who may call.
+#[derive(Debug)]
+pub(super) struct Tokens(Vec<(blake3::Hash, Arc<str>)>);
+
+/// Why a token file can't be used. The host doesn't start.
+#[derive(Debug)]
+pub enum TokenFileError {
+    /// The file can't be read.
+    Unreadable(PathBuf, std::io::Error),
+    /// A line isn't a name and a token; counted from 1.
+    Line(PathBuf, usize, &'static str),
+    /// There is no token in it, so nobody could call.
+    Empty(PathBuf),
+}
+
+impl fmt::Display for TokenFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TokenFileError::Unreadable(path, error) => {
+                write!(f, "can't read the token file {}: {error}", path.display())
+            }
+            TokenFileError::Line(path, line, what) => write!(
+                f,
+                "line {line} of the token file {} {what}; a line is NAME TOKEN, the token at least {SHORTEST} visible ASCII characters",
+                path.display()
+            ),
+            TokenFileError::Empty(path) => write!(
+                f,
+                "the token file {} holds no token; a line is NAME TOKEN",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for TokenFileError {}
+
+impl Tokens {
+    /// Reads a file.
+    pub(super) fn read(path: &Path) -> Result<Tokens, TokenFileError> {
+        let text = std::fs::read_to_string(path).map_err(|error| TokenFileError::Unreadable(path.into(), error))?;
+        Tokens::parse(path, &text)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Tokens, TokenFileError> {
+        let mut tokens: Vec<(blake3::Hash, Arc<str>)> = Vec::new();
+        for (index, line) in text.lines().enumerate() {
+            let wrong = |what| TokenFileError::Line(path.into(), index + 1, what);
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let mut words = line.split_whitespace();
+            let (Some(name), Some(token), None) = (words.next(), words.next(), words.next()) else {
+                return Err(wrong("is not two words"));
+            };
+            if token.len() < SHORTEST || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+                return Err(wrong("has a token that is too short or has other characters"));
+            }
+            if tokens.iter().any(|(_, known)| **known == *name) {
+                return Err(wrong("repeats a name"));
+            }
+            let hash = blake3::hash(token.as_bytes());
+            if tokens.iter().any(|(known, _)| *known == hash) {
+                return Err(wrong("repeats a token"));
+            }
+            tokens.push((hash, name.into()));
+        }
+        if tokens.is_empty() {
+            return Err(TokenFileError::Empty(path.into()));
+        }
+        Ok(Tokens(tokens))
+    }
+
+    /// Whose token it is. Takes the same time for every token of the same length.
+    pub(super) fn name(&self, token: &str) -> Option<Arc<str>> {
+        let hash = blake3::hash(token.as_bytes());
+        let mut found = None;
+        for (known, name) in &self.0 {
+            // `blake3::Hash` compares in constant time.
+            if *known == hash {
+                found = Some(name);
+            }
+        }
+        found.cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Tokens, String> {
+        Tokens::parse(Path::new("tokens"), text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_token_belongs_to_a_name() {
+        let tokens = parse("# who may call\n\nci  0123456789abcdef\n  ops\tfedcba9876543210  \n").unwrap();
+        assert_eq!(tokens.name("0123456789abcdef").as_deref(), Some("ci"));
+        assert_eq!(tokens.name("fedcba9876543210").as_deref(), Some("ops"));
+        assert_eq!(tokens.name("0123456789abcdeF"), None);
+        assert_eq!(tokens.name(""), None);
+    }
+
+    #[test]
+    fn a_wrong_line_is_named() {
+        let check = |text: &str, expect: &str| {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(expect), "{error}");
+        };
+        check("ci", "line 1 of the token file tokens is not two words");
+        check(
+            "\nci 0123456789abcdef x",
+            "line 2 of the token file tokens is not two words",
+        );
+        check(
+            "ci short",
+            "line 1 of the token file tokens has a token that is too short",
+        );
+        check(
+            "ci 0123456789abcdefü",
+            "has a token that is too short or has other characters",
+        );
+        check(
+            "a 0123456789abcdef\na fedcba9876543210",
+            "line 2 of the token file tokens repeats a name",
+        );
+        check(
+            "a 0123456789abcdef\nb 0123456789abcdef",
+            "line 2 of the token file tokens repeats a token",
+        );
+        check("# nobody\n", "holds no token");
+    }
+}
