@@ -1,0 +1,228 @@
+//! Builds a host's parts, starts them in order, stops them in reverse.
+//!
+//! **Not here:** what any part does.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use std::{fmt, io};
+
+use granary_core::waits::WaitGraph;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::activation::{Catalog, Parts, Release};
+use crate::clock::Clock;
+use crate::config::HostConfig;
+use crate::http::{self, HostFacts, HttpParts, ServeError};
+use crate::modules::Modules;
+use crate::router::Router;
+use crate::snapshot::{Method, Tracking};
+use crate::storage::{SledStorage, Storage, StorageError, StorageStats};
+use crate::telemetry::{Figure, Metrics};
+use crate::wasm::{Engine, WasmConfig};
+
+/// How long a stopping host waits for turns that still run. Stops a runaway guest from holding up a restart; what
+/// such a turn has not committed was never acknowledged.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// What `/metrics` shows of storage.
+const STORAGE_FIGURES: [Figure<StorageStats>; 9] = [
+    (
+        "granary_log_bytes",
+        "Bytes of the commit log that aren't free.",
+        |stats| stats.log_bytes,
+    ),
+    ("granary_log_appends_total", "Commits appended to the log.", |stats| {
+        stats.appends
+    }),
+    (
+        "granary_log_append_bytes_total",
+        "Bytes of commits appended to the log.",
+        |stats| stats.append_bytes,
+    ),
+    (
+        "granary_log_groups_total",
+        "Groups of commits written, one fdatasync each.",
+        |stats| stats.groups,
+    ),
+    (
+        "granary_checkpoints_total",
+        "Checkpoints into the snapshot store.",
+        |stats| stats.checkpoints,
+    ),
+    (
+        "granary_dirty_grains",
+        "Grains whose last commits are in the log only.",
+        |stats| stats.dirty_grains,
+    ),
+    (
+        "granary_snapshot_bytes",
+        "Bytes of the snapshot store on disk.",
+        |stats| stats.snapshot_bytes,
+    ),
+    ("granary_image_bytes", "Bytes of image files on disk.", |stats| {
+        stats.image_bytes
+    }),
+    (
+        "granary_snapshot_syncs_total",
+        "Real syncs made for the snapshot store.",
+        |stats| stats.snapshot_syncs,
+    ),
+];
+
+/// Why a host doesn't start. Nothing was served; what is stored is as it was.
+#[derive(Debug)]
+pub enum StartError {
+    /// The address would be open to others than this machine's users, and nothing says that this is meant.
+    Refused(String),
+    /// The address can't be listened on.
+    Listen(SocketAddr, io::Error),
+    /// Storage doesn't open.
+    Storage(StorageError),
+    /// Guests can't run here.
+    Wasm(String),
+    /// Dirty pages can't be found the way that was asked for.
+    DirtyTracking(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Refused(why) | StartError::Wasm(why) | StartError::DirtyTracking(why) => f.write_str(why),
+            StartError::Listen(address, error) => write!(f, "can't listen on {address}: {error}"),
+            StartError::Storage(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A running host.
+pub struct Host {
+    address: SocketAddr,
+    listener: TcpListener,
+    http: HttpParts,
+    catalog: Arc<Catalog>,
+    storage: Arc<dyn Storage>,
+    tasks: JoinSet<()>,
+}
+
+impl Host {
+    /// Opens storage, prepares guests and takes the address. Requests are served by [`Host::run_until`].
+    pub async fn start(config: HostConfig) -> Result<Host, StartError> {
+        config
+            .http
+            .check(config.listen)
+            .map_err(|error| StartError::Refused(error.to_string()))?;
+        let storage = open_storage(&config).await?;
+        let release = Arc::new(Release::new(storage.durable()));
+        storage.set_sink(release.clone());
+
+        let wasm = WasmConfig {
+            cache: Some(config.data.join("compiled")),
+            ..config.wasm.clone()
+        };
+        let engine = Engine::new(&wasm).map_err(|error| StartError::Wasm(error.to_string()))?;
+        let tracking = Tracking::new(&config.snapshot, engine.slab().range())
+            .map_err(|error| StartError::DirtyTracking(error.to_string()))?;
+        let modules = Modules::open(engine.clone(), storage.clone())
+            .await
+            .map_err(StartError::Storage)?;
+
+        let metrics = Arc::new(Metrics::new());
+        let watched = storage.clone();
+        metrics.watch(&STORAGE_FIGURES, move || watched.stats());
+        let catalog = Catalog::new(Arc::new(Parts {
+            storage: storage.clone(),
+            engine,
+            tracking,
+            modules: modules.clone(),
+            release: release.clone(),
+            waits: Arc::new(Mutex::new(WaitGraph::new())),
+            clock: Clock::start(),
+            limits: config.limits,
+            metrics: metrics.clone(),
+            tokens: AtomicU64::new(1),
+        }));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(release.run());
+        tasks.spawn(catalog.clone().evict_idle(config.idle_timeout));
+
+        let taken = |error| StartError::Listen(config.listen, error);
+        let listener = TcpListener::bind(config.listen).await.map_err(taken)?;
+        let address = listener.local_addr().map_err(taken)?;
+        let facts = facts(&catalog.parts, address);
+        tracing::info!(%address, host = %facts.host, dirty_tracking = facts.dirty_tracking, "started");
+        let http = HttpParts {
+            router: Router::new(catalog.clone()),
+            modules,
+            facts: Arc::new(facts),
+            metrics: metrics.registry().clone(),
+            config: config.http,
+        };
+        Ok(Host {
+            address,
+            listener,
+            http,
+            catalog,
+            storage,
+            tasks,
+        })
+    }
+
+    /// Where it listens, as a URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Serves until `shutdown`, then stops: no new requests, running turns to their end, all that grains hold into storage.
+    pub async fn run_until(mut self, shutdown: impl Future<Output = ()> + Send) -> Result<(), ServeError> {
+        let served = http::serve(self.listener, self.http, shutdown).await;
+        tracing::info!("stopping");
+        let limit = Instant::now() + STOP_LIMIT;
+        while self.catalog.evict_all() > 0 && Instant::now() < limit {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.tasks.shutdown().await;
+        let storage = self.storage;
+        let close = tokio::task::spawn_blocking(move || storage.close());
+        close.await.expect("storage doesn't panic");
+        tracing::info!("stopped");
+        served
+    }
+}
+
+/// Opens the data folder, on a thread that may wait for the disk.
+async fn open_storage(config: &HostConfig) -> Result<Arc<dyn Storage>, StartError> {
+    let (data, storage) = (config.data.clone(), config.storage.clone());
+    let open = tokio::task::spawn_blocking(move || SledStorage::open(&data, storage));
+    let opened = open.await.expect("storage catches its panics");
+    opened
+        .map(|storage| storage as Arc<dyn Storage>)
+        .map_err(StartError::Storage)
+}
+
+/// What the host says of itself.
+fn facts(parts: &Parts, address: SocketAddr) -> HostFacts {
+    HostFacts {
+        host: parts.storage.host(),
+        address,
+        dirty_tracking: match parts.tracking.method() {
+            Method::Userfaultfd => "userfaultfd",
+            Method::Compare => "compare",
+        },
+        dirty_tracking_reason: parts.tracking.reason().map(str::to_owned),
+        started: Instant::now(),
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
