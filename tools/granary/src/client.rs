@@ -1,0 +1,110 @@
+//! Talks to a host.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use ureq::http::{Method, Request, StatusCode};
+
+use crate::{Failure, Target};
+
+/// Longer than any deadline that a host allows: the host's own answer says more than giving up here would.
+const TIME_LIMIT: Duration = Duration::from_secs(90);
+/// The longest answer that is read.
+const ANSWER_LIMIT: u64 = 64 << 20;
+
+/// A host to talk to.
+pub(crate) struct Client {
+    target: Target,
+    agent: ureq::Agent,
+}
+
+/// A host's answer.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) text: String,
+}
+
+impl Client {
+    pub(crate) fn new(target: &Target) -> Client {
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None)
+            .timeout_global(Some(TIME_LIMIT))
+            .build();
+        Client {
+            target: target.clone(),
+            agent: config.into(),
+        }
+    }
+
+    /// Sends one request. An answer that is an error is a [`Failure::Refused`] with the host's own words.
+    pub(crate) fn send(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Answer, Failure> {
+        let url = format!("{}{path}", self.target.host.trim_end_matches('/'));
+        let mut request = Request::builder().method(method).uri(&url);
+        if let Some(token) = &self.target.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let request = request
+            .body(body)
+            .map_err(|error| Failure::Usage(format!("`{url}` is no URL of a host: {error}")))?;
+        let mut response = self.agent.run(request).map_err(|error| self.unreachable(&error))?;
+        let status = response.status();
+        let read = response.body_mut().with_config().limit(ANSWER_LIMIT).read_to_string();
+        let text = read.map_err(|error| self.unreachable(&error))?;
+        if status.is_success() {
+            Ok(Answer { status, text })
+        } else {
+            Err(Failure::Refused(problem(status, &text)))
+        }
+    }
+
+    /// The JSON value at a path.
+    pub(crate) fn value(&self, path: &str) -> Result<Value, Failure> {
+        let answer = self.send(Method::GET, path, Vec::new())?;
+        answer.value()
+    }
+
+    /// Waits until the host answers.
+    pub(crate) fn wait(&self, limit: Duration) -> Result<(), Failure> {
+        let deadline = Instant::now() + limit;
+        loop {
+            match self.send(Method::GET, "/readyz", Vec::new()) {
+                Ok(_) => return Ok(()),
+                Err(failure @ Failure::Usage(_)) => return Err(failure),
+                Err(failure) if Instant::now() >= deadline => return Err(failure),
+                Err(_) => std::thread::sleep(Duration::from_millis(50)),
+            }
+        }
+    }
+
+    fn unreachable(&self, error: &ureq::Error) -> Failure {
+        Failure::Unreachable(format!(
+            "no answer from {}: {error}. Is a host up there? `granary up` starts one",
+            self.target.host
+        ))
+    }
+}
+
+impl Answer {
+    pub(crate) fn value(&self) -> Result<Value, Failure> {
+        serde_json::from_str(&self.text)
+            .map_err(|error| Failure::Refused(format!("the host's answer is no JSON: {error}")))
+    }
+}
+
+/// What a problem document says, for a person.
+fn problem(status: StatusCode, text: &str) -> String {
+    let Ok(problem) = serde_json::from_str::<Value>(text) else {
+        return format!("the host answered {status}: {text}");
+    };
+    let field = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
+    let mut said = format!("{} ({})", field("detail"), field("code"));
+    if !problem["error"].is_null() {
+        said += &format!("\n  error: {}", problem["error"]);
+    }
+    if problem["committed"] == "unknown" {
+        said += "\n  whether it took effect is unknown";
+    }
+    said + &format!("\n  request: {}", field("request_id"))
+}

@@ -1,0 +1,143 @@
+//! `granary`: the host and its command line, a verb a file.
+//!
+//! Exit codes: 0 done, 1 refused by a guest or a host, 2 wrong usage, 3 no host could be reached.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
+
+mod address;
+mod build;
+mod call;
+mod client;
+mod deploy;
+mod file;
+mod inspect;
+mod ls;
+mod rm;
+mod status;
+mod units;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Stateful functions whose memory is their state.
+#[derive(Debug, Parser)]
+#[command(name = "granary", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Starts a host and serves until it's stopped
+    Up(up::Up),
+    /// Builds the guest crate in this folder
+    Build(build::Build),
+    /// Uploads a module: the one given, or the crate in this folder after building it
+    Deploy(deploy::Deploy),
+    /// Calls a grain's method and prints its value
+    Call(call::Call),
+    /// Lists types, or the keys of a type
+    Ls(ls::Ls),
+    /// Shows what a host knows of a grain
+    Inspect(inspect::Inspect),
+    /// Deletes a grain
+    Rm(rm::Rm),
+    /// Shows a host and what is deployed on it
+    Status(status::Status),
+}
+
+/// How a host is reached.
+#[derive(Args, Clone, Debug)]
+struct Target {
+    /// The host's URL
+    #[arg(
+        long,
+        env = "GRANARY_HOST",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:7777"
+    )]
+    host: String,
+    /// The token to show, where the host wants one
+    #[arg(long, env = "GRANARY_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    token: Option<String>,
+}
+
+/// Why a verb failed.
+#[derive(Debug)]
+enum Failure {
+    /// A guest or a host said no; the text says what and why.
+    Refused(String),
+    /// The command line makes no sense.
+    Usage(String),
+    /// Nobody answers.
+    Unreachable(String),
+}
+
+impl Failure {
+    fn code(&self) -> u8 {
+        match self {
+            Failure::Refused(_) => 1,
+            Failure::Usage(_) => 2,
+            Failure::Unreachable(_) => 3,
+        }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Failure::Refused(text) | Failure::Usage(text) | Failure::Unreachable(text)) = self;
+        f.write_str(text)
+    }
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
+        Verb::Up(up) => up.run(),
+        Verb::Build(build) => build.run(),
+        Verb::Deploy(deploy) => deploy.run(),
+        Verb::Call(call) => call.run(),
+        Verb::Ls(ls) => ls.run(),
+        Verb::Inspect(inspect) => inspect.run(),
+        Verb::Rm(rm) => rm.run(),
+        Verb::Status(status) => status.run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("granary: {failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_contract_s_verbs_and_flags_are_there() {
+        for line in [
+            "granary up --data d --listen 127.0.0.1:0",
+            "granary up --data d --listen 0.0.0.0:7777 --insecure",
+            "granary up --token-file t --allow-host a --allow-host b --allow-origin https://c",
+            "granary deploy",
+            "granary deploy counter.wasm --type clicks --host http://h:1 --wait 10s",
+            "granary call counter/a add n=1 m=2 --host http://h:1",
+            "granary ls counter --prefix a --json",
+            "granary inspect counter/a --json",
+            "granary rm counter/a",
+            "granary status --json",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+    }
+}

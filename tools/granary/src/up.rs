@@ -1,0 +1,214 @@
+//! `granary up`: a host.
+//!
+//! Settings come from flags, then the environment, then `granary.toml`, then defaults.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use granary_host::config::HostConfig;
+use granary_host::host::Host;
+use granary_host::snapshot::Choice;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::file::{self, File};
+use crate::{Failure, units};
+
+/// Starts a host and serves until it's stopped
+#[derive(Args, Debug)]
+pub(crate) struct Up {
+    /// The folder for everything that lasts [default: granary-data]
+    #[arg(long, env = "GRANARY_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Where HTTP listens [default: 127.0.0.1:7777]
+    #[arg(long, env = "GRANARY_LISTEN", value_name = "ADDR")]
+    listen: Option<String>,
+    /// A file of `NAME TOKEN` lines: every request needs one of the tokens
+    #[arg(long, env = "GRANARY_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Lets a listener that isn't loopback start without tokens
+    #[arg(long, env = "GRANARY_INSECURE")]
+    insecure: bool,
+    /// A name by which callers may reach this host, besides localhost and its addresses
+    #[arg(long, env = "GRANARY_ALLOW_HOST", value_name = "NAME", value_delimiter = ',')]
+    allow_host: Vec<String>,
+    /// An origin whose web pages may call this host
+    #[arg(long, env = "GRANARY_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    allow_origin: Vec<String>,
+    /// How changed pages are found: auto, userfaultfd or compare
+    #[arg(long, env = "GRANARY_DIRTY_TRACKING", value_name = "HOW")]
+    dirty_tracking: Option<String>,
+    /// The most memory of a grain [default: 64MiB]
+    #[arg(long, env = "GRANARY_MEMORY_LIMIT", value_name = "BYTES")]
+    memory_limit: Option<String>,
+    /// The most grains in memory at a time [default: 100000]
+    #[arg(long, env = "GRANARY_MAX_RESIDENT", value_name = "N")]
+    max_resident: Option<usize>,
+    /// The most processor time of a turn [default: 5s]
+    #[arg(long, env = "GRANARY_TURN_LIMIT", value_name = "DURATION")]
+    turn_limit: Option<String>,
+    /// A grain that nobody has called for this long leaves memory [default: 5m]
+    #[arg(long, env = "GRANARY_IDLE_TIMEOUT", value_name = "DURATION")]
+    idle_timeout: Option<String>,
+    /// The most requests that wait for one grain [default: 1024]
+    #[arg(long, env = "GRANARY_MAILBOX_MESSAGES", value_name = "N")]
+    mailbox_messages: Option<usize>,
+    /// The most bytes of requests that wait for one grain [default: 4MiB]
+    #[arg(long, env = "GRANARY_MAILBOX_BYTES", value_name = "BYTES")]
+    mailbox_bytes: Option<String>,
+    /// The settings file [default: granary.toml, if it's there]
+    #[arg(long, env = "GRANARY_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Up {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let file = file::read(self.config.as_deref())?;
+        let config = self.settings(file).map_err(Failure::Usage)?;
+        start_logging();
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Failure::Refused(format!("threads can't be started: {error}")))?;
+        runtime.block_on(serve(config))
+    }
+
+    fn settings(self, file: File) -> Result<HostConfig, String> {
+        let data = self.data.or(file.data).unwrap_or("granary-data".into());
+        let mut config = HostConfig::new(data);
+        if let Some(listen) = self.listen.or(file.listen) {
+            config.listen = resolve(&listen)?;
+        }
+        config.http.token_file = self.token_file.or(file.token_file);
+        config.http.insecure = self.insecure || file.insecure.unwrap_or(false);
+        config.http.allow_hosts = one_of(self.allow_host, file.allow_host);
+        config.http.allow_origins = one_of(self.allow_origin, file.allow_origin);
+        if let Some(how) = self.dirty_tracking.or(file.dirty_tracking) {
+            config.snapshot.choice = dirty_choice(&how)?;
+        }
+        if let Some(limit) = self.memory_limit.or(file.memory_limit) {
+            config.wasm.memory_limit = size(&limit)?;
+        }
+        if let Some(count) = self.max_resident.or(file.max_resident) {
+            config.wasm.max_instances = count;
+        }
+        if let Some(limit) = self.turn_limit.or(file.turn_limit) {
+            config.wasm.turn_cpu = positive(&limit)?;
+        }
+        if let Some(timeout) = self.idle_timeout.or(file.idle_timeout) {
+            config.idle_timeout = positive(&timeout)?;
+        }
+        if let Some(count) = self.mailbox_messages.or(file.mailbox_messages) {
+            config.limits.mailbox_messages = count;
+        }
+        if let Some(limit) = self.mailbox_bytes.or(file.mailbox_bytes) {
+            config.limits.mailbox_bytes = size(&limit)?;
+        }
+        Ok(config)
+    }
+}
+
+async fn serve(config: HostConfig) -> Result<(), Failure> {
+    let refused = |error: &dyn std::fmt::Display| Failure::Refused(error.to_string());
+    // Taken before the host says that it's ready: who reads that line may send a signal at once.
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| refused(&error))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| refused(&error))?;
+    let host = Host::start(config).await.map_err(|error| refused(&error))?;
+    println!("granary ready {}", host.url());
+    let shutdown = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    host.run_until(shutdown).await.map_err(|error| refused(&error))
+}
+
+/// Logs go to stderr; `GRANARY_LOG` filters them as `RUST_LOG` does elsewhere.
+fn start_logging() {
+    let filter = EnvFilter::try_from_env("GRANARY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+}
+
+fn resolve(listen: &str) -> Result<SocketAddr, String> {
+    let found = listen.to_socket_addrs().ok().and_then(|mut found| found.next());
+    found.ok_or_else(|| format!("`{listen}` is no address to listen on: write HOST:PORT, for example 127.0.0.1:7777"))
+}
+
+fn dirty_choice(how: &str) -> Result<Choice, String> {
+    match how {
+        "auto" => Ok(Choice::Auto),
+        "userfaultfd" => Ok(Choice::Userfaultfd),
+        "compare" => Ok(Choice::Compare),
+        other => Err(format!(
+            "dirty tracking `{other}` doesn't exist: it is auto, userfaultfd or compare"
+        )),
+    }
+}
+
+fn one_of(flags: Vec<String>, file: Option<Vec<String>>) -> Vec<String> {
+    if flags.is_empty() {
+        file.unwrap_or_default()
+    } else {
+        flags
+    }
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    units::bytes(text)
+        .and_then(|bytes| usize::try_from(bytes).map_err(|_| format!("`{text}` is too large for this machine")))
+}
+
+fn positive(text: &str) -> Result<Duration, String> {
+    match units::duration(text)? {
+        Duration::ZERO => Err("a time limit of 0 would stop everything: write a longer one".to_owned()),
+        time => Ok(time),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        up: Up,
+    }
+
+    fn settings(line: &str, file: File) -> Result<HostConfig, String> {
+        Line::try_parse_from(line.split(' ')).unwrap().up.settings(file)
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let file = || File {
+            idle_timeout: Some("1s".into()),
+            max_resident: Some(7),
+            ..File::default()
+        };
+        let config = settings("up --idle-timeout 2s", file()).unwrap();
+        assert_eq!(config.idle_timeout, Duration::from_secs(2));
+        assert_eq!(config.wasm.max_instances, 7);
+        assert_eq!(config.listen, SocketAddr::from(([127, 0, 0, 1], 7777)));
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_what_would_be_right() {
+        for (line, word) in [
+            ("up --dirty-tracking magic", "userfaultfd"),
+            ("up --listen nowhere", "HOST:PORT"),
+            ("up --memory-limit 5MB", "MiB"),
+            ("up --idle-timeout 0s", "longer"),
+        ] {
+            let error = settings(line, File::default()).unwrap_err();
+            assert!(error.contains(word), "{line}: {error}");
+        }
+    }
+}
