@@ -1,0 +1,11 @@
+//! The main job on one host, by HTTP and by the command line: every status, header and error code that one host has.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod admin;
+mod arguments;
+mod bank;
+mod command_line;
+mod counter;
+mod errors;
+mod grains;
+mod own_crate;

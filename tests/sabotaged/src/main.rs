@@ -1,0 +1,59 @@
+//! A host that breaks a promise on purpose: what the tests of durability say of it proves that they could fail.
+//!
+//! `sabotaged up --data DIR --listen ADDR [--dirty-tracking HOW]` serves as `granary up` does, with the fault that
+//! `GRANARY_SABOTAGE` names. A program of its own, so that the product has no such switch.
+#![allow(clippy::print_stdout, reason = "whoever started it waits for the line on stdout")]
+
+use std::process::ExitCode;
+
+use granary_host::config::HostConfig;
+use granary_host::host::Host;
+use granary_host::snapshot::Choice;
+
+fn main() -> ExitCode {
+    let result = settings().and_then(|config| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        runtime.map_err(|error| error.to_string())?.block_on(serve(config))
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn settings() -> Result<HostConfig, String> {
+    let mut config = HostConfig::new("");
+    let mut words = std::env::args().skip(2);
+    while let (Some(flag), Some(value)) = (words.next(), words.next()) {
+        match flag.as_str() {
+            "--data" => config.data = value.into(),
+            "--listen" => config.listen = value.parse().map_err(|_| format!("`{value}` is no address"))?,
+            "--dirty-tracking" if value == "compare" => config.snapshot.choice = Choice::Compare,
+            "--dirty-tracking" => config.snapshot.choice = Choice::Userfaultfd,
+            _ => return Err(format!("unknown: {flag}")),
+        }
+    }
+    match std::env::var("GRANARY_SABOTAGE").unwrap_or_default().as_str() {
+        "no-replay" => config.storage.sabotage.no_replay = true,
+        "report-before-sync" => config.storage.sabotage.report_before_sync = true,
+        "no-sync" => config.storage.sabotage.no_sync = true,
+        // No fault, but what a test can't make on a disk that it shares: less free space than has to stay free.
+        "disk-full" => config.storage.reserve_bytes = u64::MAX / 2,
+        other => return Err(format!("GRANARY_SABOTAGE={other} is no fault that there is")),
+    }
+    Ok(config)
+}
+
+async fn serve(config: HostConfig) -> Result<(), String> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let host = Host::start(config).await.map_err(|error| error.to_string())?;
+    println!("granary ready {}", host.url());
+    let stop = async move {
+        terminate.recv().await;
+    };
+    host.run_until(stop).await.map_err(|error| error.to_string())
+}
