@@ -1,0 +1,56 @@
+//! `cargo xtask VERB`: everything that a contributor runs, one file a verb.
+//!
+//! **Not here:** anything that a user of the released binary needs.
+#![allow(clippy::print_stdout, reason = "a command line talks on stdout")]
+
+mod bench;
+mod check;
+mod demo;
+mod guests;
+mod test;
+mod tidy;
+mod work;
+mod workspace;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask VERB
+
+  demo [--once]   build all, run a host, call a counter, kill -9 the host, show that nothing is lost; keeps serving
+                  without --once (`cargo demo` is short for it)
+  test [FILTER]   every test of the project; a filter as for `cargo test`
+  guests          build the guests of this repository for wasm32-wasip1
+  check           what must hold before a merge: format, clippy, docs, tidy
+  tidy            the rules of this code base that no compiler knows
+  bench [ARGS]    build all and print the table of measurements
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let result = match args.as_slice() {
+        ["demo"] => demo::run(false),
+        ["demo", "--once"] => demo::run(true),
+        ["test", rest @ ..] => test::run(rest),
+        ["guests"] => guests::run(),
+        ["check"] => check::run(),
+        ["tidy"] => tidy::run(),
+        ["bench", rest @ ..] => bench::run(rest),
+        ["help" | "--help" | "-h"] => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("\nerror: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
