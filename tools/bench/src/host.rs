@@ -1,0 +1,122 @@
+//! The processes that are measured: a host with a deployed counter, or the reference.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::Outcome;
+
+/// A running process that serves counters; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    address: SocketAddr,
+    _folder: TempDir,
+}
+
+impl Server {
+    /// A host on an empty folder with the counter deployed.
+    pub(crate) fn granary(flags: &[&str]) -> Outcome<Server> {
+        // Beside the target folder rather than in /tmp, which may be memory: syncs have to cost what they cost.
+        let folder = tempfile::Builder::new()
+            .prefix("granary-bench-")
+            .tempdir_in(release_folder()?)?;
+        let binary = std::env::var_os("GRANARY_BIN").map_or(release_folder()?.join("granary"), PathBuf::from);
+        let mut command = Command::new(binary);
+        command
+            .args(["up", "--listen", "127.0.0.1:0", "--data"])
+            .arg(folder.path())
+            .args(flags);
+        let server = Server::start(command.env("GRANARY_LOG", "error"), folder)?;
+        server.request("PUT", "/v1/modules/counter", &module("counter")?)?;
+        Ok(server)
+    }
+
+    /// The bare axum counter, in a process of its own, too.
+    pub(crate) fn reference() -> Outcome<Server> {
+        let mut command = Command::new(std::env::current_exe()?);
+        Server::start(command.arg("reference"), tempfile::tempdir()?)
+    }
+
+    fn start(command: &mut Command, folder: TempDir) -> Outcome<Server> {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let stdout = child.stdout.take().ok_or("no stdout")?;
+        let mut lines = BufReader::new(stdout).lines();
+        let address = loop {
+            let line = lines.next().ok_or("it ended instead of serving")??;
+            if let Some((_, address)) = line.split_once(" ready http://") {
+                break address.trim().parse()?;
+            }
+        };
+        // Reads on until it is gone: a full pipe would stop it.
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+        Ok(Server {
+            child,
+            address,
+            _folder: folder,
+        })
+    }
+
+    /// Where it serves.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// One request; a reply that isn't 2xx is an error.
+    pub(crate) fn request(&self, method: &str, path: &str, body: &[u8]) -> Outcome<String> {
+        let mut stream = TcpStream::connect(self.address)?;
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            self.address,
+            body.len()
+        );
+        stream.write_all(head.as_bytes())?;
+        stream.write_all(body)?;
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply)?;
+        let (head, body) = reply.split_once("\r\n\r\n").ok_or("no reply")?;
+        if !head.starts_with("HTTP/1.1 2") {
+            return Err(format!("{method} {path}: {reply}").into());
+        }
+        Ok(body.to_owned())
+    }
+
+    /// The sum of a metric over its labels; 0 when it isn't there.
+    pub(crate) fn metric(&self, name: &str) -> Outcome<f64> {
+        let text = self.request("GET", "/metrics", b"")?;
+        let values = text.lines().filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            (series.split('{').next() == Some(name)).then(|| value.parse::<f64>().ok())?
+        });
+        Ok(values.sum())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The bytes of one of this repository's guests.
+pub(crate) fn module(name: &str) -> Outcome<Vec<u8>> {
+    let folder =
+        std::env::var_os("GRANARY_GUESTS").map_or(release_folder()?.join("../wasm32-wasip1/release"), PathBuf::from);
+    let path = folder.join(format!("{name}.wasm"));
+    std::fs::read(&path).map_err(|error| format!("{}: {error}; `cargo xtask bench` builds it", path.display()).into())
+}
+
+/// The folder that this program is in.
+fn release_folder() -> Outcome<PathBuf> {
+    let program = std::env::current_exe()?;
+    Ok(program.parent().ok_or("this program is nowhere")?.to_owned())
+}

@@ -1,0 +1,78 @@
+//! What a resident grain costs: memory and kernel mappings.
+//!
+//! PSS alone would flatter: pages of grains' memories that a guest has not touched are in the memory file without being mapped.
+//! So the file counts by its blocks, and page tables count, too.
+
+use std::os::unix::fs::MetadataExt;
+
+use crate::Outcome;
+use crate::host::Server;
+use crate::load;
+
+/// Enough that the host itself disappears in the average.
+const GRAINS: usize = 20_000;
+
+pub(crate) fn measure(is_quick: bool) -> Outcome<()> {
+    let grains = if is_quick { GRAINS / 10 } else { GRAINS };
+    let server = Server::granary(&["--idle-timeout", "1h"])?;
+    load::touch(server.address(), 1)?;
+    let before = Footprint::of(server.pid())?;
+    load::touch(server.address(), grains)?;
+    let after = Footprint::of(server.pid())?;
+    let each = |before: u64, after: u64| after.saturating_sub(before) as f64 / grains as f64;
+    let memories = each(before.memories_kib, after.memories_kib);
+    let private = each(before.private_kib, after.private_kib);
+    let tables = each(before.page_tables_kib, after.page_tables_kib);
+    println!("| resident grains | KiB each | of it memory | private | page tables | kernel mappings each |");
+    println!("|---|---|---|---|---|---|");
+    println!(
+        "| {grains} | {:.1} | {memories:.1} | {private:.1} | {tables:.1} | {:.4} |\n",
+        memories + private + tables,
+        each(before.mappings, after.mappings),
+    );
+    Ok(())
+}
+
+/// What the kernel says of a process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Footprint {
+    /// The file that grains' memories lie in.
+    memories_kib: u64,
+    /// Heap and stacks.
+    private_kib: u64,
+    page_tables_kib: u64,
+    mappings: u64,
+    pub(crate) peak_rss_kib: u64,
+}
+
+impl Footprint {
+    pub(crate) fn of(pid: u32) -> Outcome<Footprint> {
+        let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}"));
+        Ok(Footprint {
+            memories_kib: memories_kib(pid)?,
+            private_kib: kib(&read("smaps_rollup")?, "Pss_Anon:")?,
+            page_tables_kib: kib(&read("status")?, "VmPTE:")?,
+            mappings: read("maps")?.lines().count() as u64,
+            peak_rss_kib: kib(&read("status")?, "VmHWM:")?,
+        })
+    }
+}
+
+fn kib(text: &str, name: &str) -> Outcome<u64> {
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name))
+        .ok_or("the kernel doesn't say")?;
+    Ok(value.trim().trim_end_matches("kB").trim().parse()?)
+}
+
+fn memories_kib(pid: u32) -> Outcome<u64> {
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))? {
+        let path = entry?.path();
+        if std::fs::read_link(&path).is_ok_and(|link| link.to_string_lossy().contains("memfd:granary-memories")) {
+            // Blocks of 512 bytes.
+            return Ok(std::fs::metadata(&path)?.blocks() / 2);
+        }
+    }
+    Ok(0)
+}
