@@ -8,6 +8,7 @@ use granary_core::api::{CallFailure, Code, Committed, Durability};
 use granary_core::id::{CallRoot, GrainKey, GrainName, GrainType, RequestId, Revision, Seq};
 use granary_core::message::{Caller, Once, Reply, Request, Work};
 
+pub use crate::activation::{UpgradeFailure, UpgradeStatus};
 use crate::activation::{Catalog, Waiter};
 
 /// A call from outside, checked as far as HTTP can check it.
@@ -59,6 +60,8 @@ pub struct GrainStatus {
     pub last_error: Option<String>,
     /// Requests that wait in its mailbox.
     pub queued: usize,
+    /// Why it isn't on its type's current revision, if moving it there has failed.
+    pub upgrade_failure: Option<UpgradeFailure>,
 }
 
 /// One page of keys.
@@ -119,6 +122,19 @@ impl Router {
         }
     }
 
+    /// Moves all grains of a type to its current revision in the background, not only those that are called; joins the
+    /// sweep that goes on already, if one does. Returns how far it is.
+    pub fn upgrade(&self, kind: &GrainType) -> Result<UpgradeStatus, CallFailure> {
+        let detail = format!("moving all grains of `{kind}` isn't built yet");
+        Err(CallFailure::before(Code::NotImplemented, detail))
+    }
+
+    /// How far a type's last sweep is, and which grains could not be moved, by a sweep or by a call.
+    pub fn upgrade_status(&self, kind: &GrainType) -> Result<UpgradeStatus, CallFailure> {
+        let detail = format!("moving all grains of `{kind}` isn't built yet");
+        Err(CallFailure::before(Code::NotImplemented, detail))
+    }
+
     /// What is known of a grain.
     pub fn status(&self, grain: &GrainName) -> Result<GrainStatus, CallFailure> {
         let parts = &self.catalog.parts;
@@ -141,6 +157,7 @@ impl Router {
                     durability,
                     last_error: status.last_error,
                     queued: status.queued,
+                    upgrade_failure: None,
                 });
             }
         }
@@ -157,6 +174,7 @@ impl Router {
             durability,
             last_error: None,
             queued: 0,
+            upgrade_failure: None,
         })
     }
 

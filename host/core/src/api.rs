@@ -108,12 +108,18 @@ codes! {
     SlowClient = "slow_client", 408, retry true;
     /// The same idempotency key is being worked on.
     InProgress = "idempotency_in_progress", 409, retry true;
+    /// The module offers less than the one before it: callers of what is gone would fail. `error` lists the differences.
+    BreakingChange = "breaking_change", 409, retry false;
+    /// There is no earlier revision to go back to.
+    NoRevision = "no_revision", 409, retry false;
     /// The call took place earlier under the same idempotency key, but its reply was too long to be kept.
     ReplyNotKept = "reply_not_kept", 410, retry false;
     /// A body, argument, reply or module exceeds its limit.
     TooLarge = "too_large", 413, retry false;
     /// The module can't be hosted; the detail names the construct.
     BadModule = "bad_module", 422, retry false;
+    /// The grain's state could not be moved to its type's current revision; it stays on the one that it has, and serves.
+    UpgradeFailed = "upgrade_failed", 422, retry false;
     /// The guest's own error.
     GuestError = "guest_error", 422, retry false;
     /// The idempotency key was used with another method or other arguments.

@@ -58,6 +58,9 @@ pub enum Work {
     },
     /// Delete the grain.
     Delete,
+    /// Move the grain's state to its type's current revision, if it's on another; tries again what has failed before. The
+    /// reply is `null`, or [`Code::UpgradeFailed`](crate::api::Code::UpgradeFailed) and why.
+    Move,
 }
 
 /// How a repeat of a call is recognised.
@@ -91,7 +94,7 @@ impl Request {
     pub fn cost(&self) -> usize {
         let text = match &self.work {
             Work::Call { method, args, .. } => method.len() + args.len(),
-            Work::Delete => 0,
+            Work::Delete | Work::Move => 0,
         };
         size_of::<Request>() + text
     }

@@ -15,9 +15,11 @@ mod record;
 mod release;
 mod residence;
 mod restore;
+mod upgrade;
 mod waiter;
 
 pub(crate) use catalog::Catalog;
 pub(crate) use parts::Parts;
 pub(crate) use release::Release;
+pub use upgrade::{UpgradeFailure, UpgradeStatus};
 pub(crate) use waiter::Waiter;

@@ -72,7 +72,7 @@ impl Inside for Host {
     }
 
     async fn deploy(&self, kind: GrainType, bytes: Vec<u8>) -> Result<(Deployed, bool), CallFailure> {
-        let (deployment, new) = self.modules.deploy(kind, bytes).await?;
+        let (deployment, new) = self.modules.deploy(kind, bytes, false).await?;
         Ok((shown(&deployment), new))
     }
 

@@ -174,6 +174,7 @@ impl Inside for Script {
             durability: Durability::Relaxed,
             last_error: None,
             queued: 0,
+            upgrade_failure: None,
         })
     }
 

