@@ -84,10 +84,15 @@ pub fn save<G: Grain>(instance: Cell<G>) -> Result<Vec<u8>, types::Fault> {
 }
 
 #[doc(hidden)]
-pub fn load<G: Grain>(instance: Cell<G>, version: u32, state: &[u8]) -> Result<(), types::Fault> {
+pub fn load<G: Grain>(
+    instance: Cell<G>,
+    context: types::Context,
+    version: u32,
+    state: &[u8],
+) -> Result<(), types::Fault> {
     instance.with_borrow_mut(|instance| {
         std::panic::set_hook(Box::new(log_panic));
-        Ok(instance.load(version, state)?)
+        Ok(instance.load(&context.into(), version, state)?)
     })
 }
 
@@ -139,11 +144,11 @@ macro_rules! __export {
                 }
 
                 fn load(
-                    _: $crate::bindings::granary::grain::types::Context,
+                    context: $crate::bindings::granary::grain::types::Context,
                     version: u32,
                     state: ::std::vec::Vec<u8>,
                 ) -> ::std::result::Result<(), $crate::bindings::granary::grain::types::Fault> {
-                    $crate::bindings::load(&INSTANCE, version, &state)
+                    $crate::bindings::load(&INSTANCE, context, version, &state)
                 }
 
                 fn check(

@@ -4,6 +4,7 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::saved::{self, SavedState};
 use crate::{Context, Fault, MethodError, describe::Description};
 
 /// When a reply may leave, seen from the state that it speaks of.
@@ -57,6 +58,14 @@ pub trait Grain: Serialize + DeserializeOwned + 'static {
     /// # Errors
     /// [`Fault`] with the reason; what the method changed before its own error stands.
     fn dispatch(&mut self, ctx: &Context, method: &str, args: &[u8]) -> Result<Vec<u8>, Fault>;
+
+    /// The state made of one that another version saved: by `migrate`, else as it is, fields by their names.
+    ///
+    /// # Errors
+    /// When there is no way from that version, or by the migration's own word. The grain stays on its old revision.
+    fn migrate_saved(saved: SavedState) -> Result<Self, Fault> {
+        saved::read_as_it_is(&saved)
+    }
 
     /// Whether a state that another revision saved is one to go on with: the method marked `#[check]`.
     ///

@@ -2,7 +2,8 @@
 //!
 //! The same code runs behind the exported symbols and in the native tests' host.
 
-use crate::{Context, Fault, FaultKind, Grain};
+use crate::saved::{SavedState, read_as_it_is};
+use crate::{Context, Fault, Grain};
 
 /// A grain's state, or none yet.
 #[derive(Debug)]
@@ -24,6 +25,11 @@ impl<G> Instance<G> {
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) const fn state(&self) -> Option<&G> {
         self.state.as_ref()
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn into_state(self) -> Option<G> {
+        self.state
     }
 }
 
@@ -54,27 +60,25 @@ impl<G: Grain> Instance<G> {
         match &self.state {
             None => Ok(Vec::new()),
             Some(state) => serde_json::to_vec(state)
-                .map_err(|error| state_fault(format!("the state of `{}` has no JSON form: {error}", G::NAME))),
+                .map_err(|error| Fault::state(format!("the state of `{}` has no JSON form: {error}", G::NAME))),
         }
     }
 
-    /// Takes over what another revision saved.
+    /// Takes over what another revision saved, whose states had this version.
     ///
     /// # Errors
-    /// When those bytes are no state of this revision. There is no state then.
-    pub fn load(&mut self, version: u32, saved: &[u8]) -> Result<(), Fault> {
+    /// When those bytes are no state of this revision, or by its migration's own word. There is no state then.
+    pub fn load(&mut self, ctx: &Context, version: u32, saved: &[u8]) -> Result<(), Fault> {
         self.state = None;
         if saved.is_empty() {
             return Ok(());
         }
-        let state = serde_json::from_slice(saved).map_err(|error| {
-            state_fault(format!(
-                "a state of version {version} is none that `{}` (state version {}) can read: {error}; \
-                 `#[serde(default)]` on new fields lets older states pass",
-                G::NAME,
-                G::VERSION
-            ))
-        })?;
+        let saved = SavedState::new(version, ctx.key(), saved);
+        let state = if version == G::VERSION {
+            read_as_it_is(&saved)?
+        } else {
+            G::migrate_saved(saved)?
+        };
         self.state = Some(state);
         Ok(())
     }
@@ -85,15 +89,5 @@ impl<G: Grain> Instance<G> {
     /// The grain's own objection.
     pub fn check(&self) -> Result<(), Fault> {
         self.state.as_ref().map_or(Ok(()), G::check_loaded)
-    }
-}
-
-fn state_fault(message: String) -> Fault {
-    Fault {
-        kind: FaultKind::GuestError,
-        message,
-        error: None,
-        status: None,
-        code: None,
     }
 }

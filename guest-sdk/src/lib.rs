@@ -42,7 +42,8 @@
 //! 2. `instance` holds the one grain of a module's instance and makes its state at the first call.
 //! 3. [`Grain`], which `#[grain]` implements, finds the method; `args` reads its arguments, `reply` writes its value.
 //! 4. [`Context`] and [`Call`] call other grains; [`CallError`], [`GrainError`] say what went wrong.
-//! 5. [`describe`](mod@describe) tells a host at upload what there is to call.
+//! 5. [`SavedState`] is what another revision left; `instance` takes it over when the grain moves to this one.
+//! 6. [`describe`](mod@describe) tells a host at upload what there is to call.
 //!
 //! Natively there is no host: [`testing::Host`] stands in, so that a grain's crate is tested with `cargo test`.
 
@@ -63,6 +64,7 @@ mod grain;
 mod instance;
 pub mod log;
 mod reply;
+mod saved;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 
@@ -72,6 +74,7 @@ pub use context::Context;
 pub use error::{AnyError, CallError, CalleeError, GrainError, MethodError};
 pub use fault::{Fault, FaultKind};
 pub use grain::{Durability, Grain};
+pub use saved::{SavedState, StateError};
 
 #[doc(inline)]
 pub use granary_sdk_macros::{grain, read};
@@ -85,7 +88,7 @@ pub use serde_json;
 /// dependency than this crate. They understand the same `#[serde(...)]` and `#[schemars(...)]` attributes.
 pub mod prelude {
     pub use crate::log;
-    pub use crate::{AnyError, Bytes, Call, CallError, Context, Grain, GrainError};
+    pub use crate::{AnyError, Bytes, Call, CallError, Context, Grain, GrainError, SavedState, StateError};
     // Named here, these derives win over those of the same names that come with the traits.
     pub use granary_sdk_macros::{Deserialize, GrainError, JsonSchema, Serialize, grain, read};
     pub use traits::*;
@@ -106,6 +109,7 @@ pub mod __private {
     pub use crate::grain::{Checked, Undocumented};
     pub use crate::instance::Instance;
     pub use crate::reply::{reply, reply_result};
+    pub use crate::saved::{FromSaved, Migrated, migrate_older, migrate_one, migrate_other};
 }
 
 /// Exports one grain type from a module: the one line of a `cdylib` that makes symbols. `#[grain]` makes none.

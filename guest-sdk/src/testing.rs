@@ -114,6 +114,50 @@ pub(crate) fn write_log(level: Level, message: &str) {
     LOG.with_borrow_mut(|log| log.push((level, message.to_owned())));
 }
 
+/// The state as it passes to another revision: JSON.
+///
+/// # Panics
+/// When the state has no JSON form, as a host would refuse to move the grain.
+pub fn save<G: Grain>(state: &G) -> String {
+    serde_json::to_string(state).unwrap_or_else(|error| panic!("the state of `{}` has no JSON form: {error}", G::NAME))
+}
+
+/// A grain's state made of what a revision with this state version saved: migrated and checked, as a host does when it
+/// moves the grain to this code.
+///
+/// ```
+/// # use granary_sdk::prelude::*;
+/// # #[derive(Default, Serialize, Deserialize)]
+/// # pub struct Counter { #[serde(alias = "value")] total: i64 }
+/// # #[grain]
+/// # impl Counter {
+/// #     #[read] pub fn get(&self) -> i64 { self.total }
+/// # }
+/// let counter: Counter = granary_sdk::testing::load(1, r#"{"value": 5}"#).unwrap();
+/// assert_eq!(counter.get(), 5);
+/// ```
+///
+/// # Errors
+/// Why the grain would stay on its old revision.
+pub fn load<G: Grain>(version: u32, saved: &str) -> Result<G, Fault> {
+    let ctx = Context::new("test".to_owned(), "test".to_owned(), Link(Rc::default()));
+    let mut instance = Instance::<G>::new();
+    instance.load(&ctx, version, saved.as_bytes())?;
+    instance.check()?;
+    instance
+        .into_state()
+        .ok_or_else(|| Fault::state("nothing was saved: the grain's state is made at its next call".to_owned()))
+}
+
+/// Moves a state from one type to the other, as a host moves a grain between revisions: `Old` saves, `New` loads and
+/// checks. The two stand for two revisions of one type; they may be two modules of a test.
+///
+/// # Errors
+/// Why the grain would stay on its old revision.
+pub fn upgrade<Old: Grain, New: Grain>(old: &Old) -> Result<New, Fault> {
+    load(Old::VERSION, &save(old))
+}
+
 /// A context's way to the host.
 #[derive(Debug, Clone)]
 pub(crate) struct Link(Rc<Grains>);
@@ -172,7 +216,7 @@ impl Grains {
             Ok(reply) => reply.map_err(call_error),
             Err(panic) => {
                 // A turn that traps leaves no trace in its grain.
-                instance.load(&before).map_err(call_error)?;
+                instance.load(&ctx, &before).map_err(call_error)?;
                 Err(failure("trap", &panic_text(panic.as_ref())))
             }
         }
@@ -207,7 +251,7 @@ impl Grains {
 trait AnyInstance: Any {
     fn call(&mut self, ctx: &Context, method: &str, args: &[u8]) -> Result<Vec<u8>, Fault>;
     fn save(&self) -> Result<Vec<u8>, Fault>;
-    fn load(&mut self, saved: &[u8]) -> Result<(), Fault>;
+    fn load(&mut self, ctx: &Context, saved: &[u8]) -> Result<(), Fault>;
 }
 
 impl<G: Grain> AnyInstance for Instance<G> {
@@ -219,8 +263,8 @@ impl<G: Grain> AnyInstance for Instance<G> {
         Self::save(self)
     }
 
-    fn load(&mut self, saved: &[u8]) -> Result<(), Fault> {
-        Self::load(self, G::VERSION, saved)
+    fn load(&mut self, ctx: &Context, saved: &[u8]) -> Result<(), Fault> {
+        Self::load(self, ctx, G::VERSION, saved)
     }
 }
 

@@ -4,7 +4,7 @@
 
 use granary_sdk::__private::Instance;
 use granary_sdk::prelude::*;
-use granary_sdk::testing::Host;
+use granary_sdk::testing::{self, Host};
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Lamp {
@@ -35,7 +35,7 @@ impl Lamp {
 fn loaded(saved: &str) -> Result<Instance<Lamp>, String> {
     let mut lamp = Instance::new();
     let done = lamp
-        .load(1, saved.as_bytes())
+        .load(&Host::new().context("hall"), 1, saved.as_bytes())
         .and_then(|()| lamp.check())
         .map_err(|fault| fault.message);
     done.map(|()| lamp)
@@ -61,4 +61,170 @@ fn a_state_that_does_not_fit_is_refused_with_the_reason() {
         "{message}"
     );
     assert_eq!(loaded(r#"{"lit":true,"watts":900}"#).unwrap_err(), "900 watts");
+}
+
+pub mod v1 {
+    use granary_sdk::prelude::*;
+
+    #[derive(Default, Serialize, Deserialize)]
+    pub struct Counter {
+        pub value: i64,
+    }
+
+    #[grain]
+    impl Counter {}
+}
+
+pub mod v2 {
+    use granary_sdk::prelude::*;
+
+    #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+    pub struct Counter {
+        pub total: i64,
+    }
+
+    #[grain(version = 2, migrate = from_v1)]
+    impl Counter {
+        #[check]
+        fn is_small(&self) -> Result<(), String> {
+            match self.total {
+                0..1000 => Ok(()),
+                total => Err(format!("{total} is out of range")),
+            }
+        }
+    }
+
+    fn from_v1(old: super::v1::Counter) -> Counter {
+        Counter { total: old.value }
+    }
+}
+
+pub mod v4 {
+    use granary_sdk::prelude::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Counter {
+        pub sum: i64,
+        pub owner: String,
+    }
+
+    #[grain(version = 4, migrate(1 => Self::from_v1, 2 => from_v2, 9 => from_v9))]
+    impl Counter {
+        fn activate(ctx: &Context) -> Self {
+            Self {
+                sum: 0,
+                owner: ctx.key().to_owned(),
+            }
+        }
+
+        fn from_v1(old: SavedState) -> Result<Self, StateError> {
+            Ok(Self {
+                sum: old.decode::<super::v1::Counter>()?.value,
+                owner: old.key().to_owned(),
+            })
+        }
+    }
+
+    fn from_v2(old: super::v2::Counter) -> Result<Counter, &'static str> {
+        match old.total {
+            13 => Err("an unlucky number"),
+            sum => Ok(Counter {
+                sum,
+                owner: "v2".to_owned(),
+            }),
+        }
+    }
+
+    fn from_v9((sum, owner): (i64, String)) -> Counter {
+        Counter { sum, owner }
+    }
+}
+
+fn message<G>(result: Result<G, granary_sdk::Fault>) -> String {
+    result.err().map(|fault| fault.message).unwrap_or_default()
+}
+
+#[test]
+fn a_renamed_field_is_migrated_and_checked() {
+    let upgraded = testing::upgrade::<v1::Counter, v2::Counter>(&v1::Counter { value: 5 });
+    assert_eq!(upgraded, Ok(v2::Counter { total: 5 }));
+    let refused = testing::upgrade::<v1::Counter, v2::Counter>(&v1::Counter { value: 5000 });
+    assert_eq!(message(refused), "5000 is out of range");
+}
+
+#[test]
+fn several_older_versions_have_a_migration_each() {
+    let sum = |sum, owner: &str| {
+        Ok(v4::Counter {
+            sum,
+            owner: owner.to_owned(),
+        })
+    };
+    assert_eq!(testing::load(1, r#"{"value": 5}"#), sum(5, "test"));
+    assert_eq!(testing::load(2, r#"{"total": 6}"#), sum(6, "v2"));
+    assert_eq!(testing::load(4, r#"{"sum": 7, "owner": "me"}"#), sum(7, "me"));
+    assert_eq!(
+        testing::load(9, r#"[8, "later"]"#),
+        sum(8, "later"),
+        "a way back is named, too"
+    );
+    assert_eq!(
+        message(testing::load::<v4::Counter>(2, r#"{"total": 13}"#)),
+        "an unlucky number"
+    );
+    assert_eq!(
+        message(testing::load::<v4::Counter>(1, r#"{"total": 5}"#)),
+        "the state of version 1 can't be read: missing field `value` at line 1 column 12"
+    );
+}
+
+#[test]
+fn a_version_without_a_way_is_refused_and_named() {
+    assert_eq!(
+        message(testing::load::<v4::Counter>(3, r#"{"sum": 5, "owner": "me"}"#)),
+        "`counter` (state version 4) has no migration from version 3, only from 1, 2, 9: add it to \
+         `#[grain(version = 4, migrate(3 => ...))]`"
+    );
+    assert_eq!(
+        message(testing::load::<v2::Counter>(0, r#"{"value": 5}"#)),
+        "`counter` (state version 2) has no migration from version 0, only from 1: add it to \
+         `#[grain(version = 2, migrate(0 => ...))]`",
+        "a migration that takes a type is for the version before alone"
+    );
+}
+
+#[test]
+fn a_newer_version_is_read_as_far_as_it_is_understood() {
+    let back = testing::load::<v2::Counter>(3, r#"{"total": 5, "colour": "red"}"#);
+    assert_eq!(back, Ok(v2::Counter { total: 5 }));
+    let refused = message(testing::load::<v1::Counter>(2, r#"{"total": 5}"#));
+    assert!(
+        refused.starts_with("a state of version 2 is none that `counter` (state version 1) can read: missing field")
+            && refused.contains("this revision is older than the one that saved it")
+            && refused.contains("serde(alias"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn added_fields_need_no_version() {
+    #[derive(Debug, PartialEq, Default, Serialize, Deserialize)]
+    struct Counter {
+        value: i64,
+        #[serde(default)]
+        adds: u64,
+    }
+    #[grain]
+    impl Counter {}
+
+    let upgraded = testing::upgrade::<v1::Counter, Counter>(&v1::Counter { value: 5 });
+    assert_eq!(upgraded, Ok(Counter { value: 5, adds: 0 }));
+    let refused = message(testing::load::<Counter>(1, r#"{"values": 5}"#));
+    assert!(refused.contains("the shape of the type has changed"), "{refused}");
+}
+
+#[test]
+fn what_was_never_called_has_no_state_to_look_at() {
+    let refused = message(testing::load::<v1::Counter>(1, ""));
+    assert_eq!(refused, "nothing was saved: the grain's state is made at its next call");
 }

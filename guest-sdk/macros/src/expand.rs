@@ -6,7 +6,7 @@ use syn::spanned::Spanned;
 use syn::{Error, ItemImpl, Result};
 
 use crate::client;
-use crate::options::Options;
+use crate::options::{Migrate, Options, Step};
 use crate::parse::GrainBlock;
 use crate::signature::{Method, Param};
 
@@ -72,6 +72,7 @@ fn implementation(grain: &GrainBlock) -> TokenStream {
             }
         }
     });
+    let migrate = grain.options.migrate.as_ref().map(migrate);
     quote! {
         #[automatically_derived]
         impl ::granary_sdk::Grain for #ident {
@@ -93,6 +94,7 @@ fn implementation(grain: &GrainBlock) -> TokenStream {
             #describe
             #activate
             #dispatch
+            #migrate
             #check
         }
     }
@@ -156,6 +158,33 @@ fn activate(grain: &GrainBlock) -> TokenStream {
     quote! {
         fn activate_first(
             #ctx: &::granary_sdk::Context,
+        ) -> ::core::result::Result<Self, ::granary_sdk::Fault> {
+            #state
+        }
+    }
+}
+
+fn migrate(migrate: &Migrate) -> TokenStream {
+    let state = match migrate {
+        Migrate::Older(path) => {
+            quote_spanned!(path.span()=> ::granary_sdk::__private::migrate_older(#path, saved))
+        }
+        Migrate::Each(steps) => {
+            let arms = steps.iter().map(|Step { version, path, .. }| {
+                quote_spanned!(path.span()=> #version => ::granary_sdk::__private::migrate_one(#path, saved),)
+            });
+            let versions = steps.iter().map(|step| step.version);
+            quote! {
+                match saved.version() {
+                    #(#arms)*
+                    _ => ::granary_sdk::__private::migrate_other(&saved, &[#(#versions),*]),
+                }
+            }
+        }
+    };
+    quote! {
+        fn migrate_saved(
+            saved: ::granary_sdk::SavedState,
         ) -> ::core::result::Result<Self, ::granary_sdk::Fault> {
             #state
         }

@@ -26,6 +26,9 @@ use proc_macro::TokenStream;
 /// - `#[grain(name = "chat-room")]`: the grain type's name; default: the type's name in kebab-case.
 /// - `#[grain(durability = "relaxed")]`: `"committed"` (default), `"relaxed"` or `"volatile"`.
 /// - `#[grain(version = 2)]`: the state's version; default 1.
+/// - `#[grain(version = 2, migrate = Self::migrate)]`: makes the state of one that an older version saved. The function
+///   takes the type that the state had in the version before, or a `SavedState` of any older version, and returns
+///   `Self` or `Result<Self, E>`. `migrate(1 => from_v1, 2 => from_v2)` names one for each version.
 ///
 /// On methods: [`#[read]`](macro@read), and `#[check]` on the one that says whether a loaded state is good.
 /// `fn activate(ctx: &Context) -> Self` (or `-> Result<Self, E>`) makes a new grain's state instead of `Default`.

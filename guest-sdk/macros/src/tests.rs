@@ -100,6 +100,53 @@ fn a_grain_with_every_option_expands() {
 }
 
 #[test]
+fn migrations_expand() {
+    let block = "impl Room { pub fn say(&mut self) {} }";
+    golden(
+        "migrate",
+        expand::grain(tokens("version = 2, migrate = Self::migrate"), tokens(block)),
+    );
+    golden(
+        "migrate_each",
+        expand::grain(
+            tokens("version = 3, migrate(1 => from_v1, 2 => v2::Room::upgrade)"),
+            tokens(block),
+        ),
+    );
+}
+
+#[test]
+fn migrations_have_versions() {
+    let form = "write `migrate = Self::migrate` for a function that takes an older state, or \
+                `migrate(1 => from_v1, 2 => from_v2)` for one a version";
+    for wrong in [
+        "migrate",
+        "migrate = 1",
+        "migrate()",
+        "migrate(from_v1)",
+        "migrate(1 = from_v1)",
+        "migrate(1 => 2)",
+    ] {
+        refuses(&format!("version = 2, {wrong}"), "impl Counter {}", form);
+    }
+    refuses(
+        "migrate = Self::migrate",
+        "impl Counter {}",
+        "`migrate` wants `version = N`, too: a number above that of the states that are to be migrated",
+    );
+    refuses(
+        "version = 2, migrate(1 => a, 2 => b)",
+        "impl Counter {}",
+        "a state of the current version is read as it is and needs no migration",
+    );
+    refuses(
+        "migrate(1 => a, 1 => b), version = 2",
+        "impl Counter {}",
+        "this version has a migration already",
+    );
+}
+
+#[test]
 fn derives_expand() {
     let item = tokens(
         r#"
@@ -251,7 +298,7 @@ fn a_grain_is_one_known_type() {
 
 #[test]
 fn options_are_known_and_right() {
-    let unknown = "`#[grain]` knows `name = \"...\"`, `durability = \"...\"` and `version = N`";
+    let unknown = "`#[grain]` knows `name = \"...\"`, `durability = \"...\"`, `version = N` and `migrate = path`";
     refuses("colour = \"red\"", "impl Counter {}", unknown);
     refuses(
         "durability = \"eventual\"",
