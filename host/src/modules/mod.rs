@@ -3,6 +3,8 @@
 //! A deploy validates, compiles and describes before it stores anything; the revision's record is written last. What fails on
 //! the way leaves nothing behind but, at most, module bytes that no record names.
 
+mod compat;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, RwLock};
