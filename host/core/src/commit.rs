@@ -116,10 +116,29 @@ pub struct Summary {
     pub grain: GrainName,
     /// Its number.
     pub seq: Seq,
+    /// The activation that made it.
+    pub ballot: Ballot,
     /// The hash of the commit before.
     pub prev_hash: [u8; 16],
+    /// The module whose memory this is.
+    pub module: ModuleHash,
+    /// That module's revision of the grain's type.
+    pub revision: Revision,
     /// Whether it is a [`Change::Delete`].
     pub deletes: bool,
+}
+
+impl Summary {
+    /// The head of a grain whose last commit is this one, whose stored form hashes to `hash`.
+    pub fn head(&self, hash: [u8; 16]) -> Head {
+        Head {
+            ballot: self.ballot,
+            seq: self.seq,
+            hash,
+            module: self.module,
+            revision: self.revision,
+        }
+    }
 }
 
 /// The form's version, the first byte of every record.
@@ -155,19 +174,19 @@ impl Commit {
     pub fn summary(bytes: &[u8]) -> Result<Summary, DecodeError> {
         let mut reader = Reader::new(bytes);
         let grain = decode_name(&mut reader)?;
-        reader.varint::<u64>()?;
-        reader.take(16)?;
-        reader.varint::<u32>()?;
-        let seq = Seq(reader.varint()?);
-        let prev_hash = reader.array()?;
-        reader.take(32)?;
-        reader.varint::<u32>()?;
-        let deletes = reader.byte()? == 1;
+        let ballot = Ballot {
+            counter: reader.varint()?,
+            host: HostId(reader.array()?),
+            incarnation: reader.varint()?,
+        };
         Ok(Summary {
             grain,
-            seq,
-            prev_hash,
-            deletes,
+            ballot,
+            seq: Seq(reader.varint()?),
+            prev_hash: reader.array()?,
+            module: ModuleHash(reader.array()?),
+            revision: Revision(reader.varint()?),
+            deletes: reader.byte()? == 1,
         })
     }
 
@@ -263,11 +282,15 @@ mod tests {
             commit.encode(&mut bytes);
             assert_eq!(Commit::decode(&bytes), Ok(commit.clone()));
             let summary = Summary {
-                grain: commit.grain,
+                ballot: commit.ballot,
                 seq: commit.seq,
                 prev_hash: commit.prev_hash,
+                module: commit.module,
+                revision: commit.revision,
+                grain: commit.grain.clone(),
                 deletes: commit.change == Change::Delete,
             };
+            assert_eq!(summary.head([9; 16]), commit.head([9; 16]));
             assert_eq!(Commit::summary(&bytes), Ok(summary));
         }
     }

@@ -211,12 +211,14 @@ impl Shared {
             return Ok((current.clone(), false));
         }
         let (code, contract) = self.prepare(module, bytes.clone()).await?;
-        let revision = Revision(current.map_or(1, |current| current.revision.0 + 1));
+        let follows = current.map_or(Revision(0), |current| current.revision);
+        let revision = Revision(follows.0 + 1);
         let record = ModuleRecord {
             kind,
             revision,
             module,
             at_ms: clock::wall().0,
+            follows,
         };
         let (shared, stored) = (self.clone(), record.clone());
         let store = move || -> Result<(), StorageError> {
@@ -257,6 +259,7 @@ impl Shared {
             revision,
             module,
             at_ms,
+            ..
         } = record;
         let deployment = Arc::new(Deployment {
             kind: kind.clone(),

@@ -13,7 +13,7 @@ use super::heads::{Heads, Table, grain_key};
 use super::image_files::ImageFiles;
 use super::index::{Entry, Index};
 use super::log::CommitLog;
-use super::{StorageError, Stored};
+use super::{Before, StorageError, Stored, StoredHead};
 use crate::storage::head_value::{HeadValue, ImagePlace};
 
 /// Each try again means that a checkpoint of this very grain was finished in the meantime.
@@ -32,6 +32,8 @@ pub(crate) struct Sources<'a> {
 pub(crate) struct Assembled {
     /// `None` when it never committed.
     pub(crate) stored: Option<Stored>,
+    /// The state from before the last commit, when that's in the log and moved the grain to another module.
+    pub(crate) before: Option<Before>,
     pub(crate) old_value: Option<HeadValue>,
 }
 
@@ -67,7 +69,7 @@ impl Sources<'_> {
         }
         // Nothing before a deletion matters but for the numbering.
         let deletion = fresh.iter().rposition(|entry| entry.deletes);
-        let mut stored = None;
+        let (mut stored, mut before) = (None, None);
         if deletion.is_none()
             && let Some(value) = &old_value
         {
@@ -86,12 +88,33 @@ impl Sources<'_> {
             if deletion.is_none() {
                 check_chain(&commit, stored.as_ref())?;
             }
-            apply(&mut stored, commit, hash);
+            before = apply(&mut stored, commit, hash);
         }
         if let Some(stored) = &mut stored {
             stored.lsn = last_lsn.unwrap_or(Lsn(0));
         }
-        Ok(Some(Assembled { stored, old_value }))
+        Ok(Some(Assembled {
+            stored,
+            before,
+            old_value,
+        }))
+    }
+
+    /// See [`Storage::head`](super::Storage::head).
+    pub(crate) fn head(&self, grain: &GrainName) -> Result<Option<StoredHead>, StorageError> {
+        let indexed = self.index.head(grain);
+        let value = self.head_value(grain)?;
+        let stored = value.map(|value| StoredHead {
+            head: value.head,
+            deleted: value.image.is_none(),
+        });
+        // The index may hold commits that an image covers already.
+        Ok(indexed.into_iter().chain(stored).max_by_key(|known| known.head.seq))
+    }
+
+    /// See [`Storage::load_before`](super::Storage::load_before).
+    pub(crate) fn load_before(&self, grain: &GrainName) -> Result<Option<Before>, StorageError> {
+        Ok(self.assemble(grain, Lsn(u64::MAX))?.before)
     }
 
     /// What the snapshot store has of a grain.
@@ -161,8 +184,8 @@ fn check_chain(commit: &Commit, before: Option<&Stored>) -> Result<(), StorageEr
     )))
 }
 
-/// The state after one more commit.
-pub(crate) fn apply(stored: &mut Option<Stored>, commit: Commit, hash: [u8; 16]) {
+/// The state after one more commit. Returns the one before when the commit moved the grain to another module.
+pub(crate) fn apply(stored: &mut Option<Stored>, commit: Commit, hash: [u8; 16]) -> Option<Before> {
     let head = commit.head(hash);
     let next = stored.get_or_insert_with(|| Stored {
         head: head.clone(),
@@ -171,7 +194,8 @@ pub(crate) fn apply(stored: &mut Option<Stored>, commit: Commit, hash: [u8; 16])
         replies: Default::default(),
         lsn: Lsn(0),
     });
-    next.deleted = matches!(commit.change, Change::Delete);
+    let existed = !std::mem::replace(&mut next.deleted, matches!(commit.change, Change::Delete));
+    let mut before = None;
     match commit.change {
         Change::Delete => {
             next.parts.clear();
@@ -180,13 +204,19 @@ pub(crate) fn apply(stored: &mut Option<Stored>, commit: Commit, hash: [u8; 16])
         Change::Delta(delta) => {
             // A memory is only ever patched under the module that wrote it: another one starts from its own base image.
             if next.head.module != head.module {
-                next.parts.clear();
+                let parts = std::mem::take(&mut next.parts);
+                before = existed.then_some(Before {
+                    module: next.head.module,
+                    revision: next.head.revision,
+                    parts,
+                });
             }
             next.parts.push(delta);
             commit.replies.into_iter().for_each(|reply| next.replies.insert(reply));
         }
     }
     next.head = head;
+    before
 }
 
 /// All parts as one.

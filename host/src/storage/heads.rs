@@ -6,6 +6,7 @@
 //! g type 0 key         a grain's head and image, see `head_value`
 //! t type 0 key         a mark beside the head of a deleted grain, so that the next start finds it
 //! r type 0 revision    a ModuleRecord (revision: 4 bytes, big-endian, so that they are in order)
+//! c type 0             the type's current revision; without one it's the highest
 //! f number             how much of an image file is in use (number: 8 bytes, big-endian)
 //! ```
 //!
@@ -45,6 +46,7 @@ pub(crate) enum Table {
     Grain = b'g' as isize,
     Grave = b't' as isize,
     Revision = b'r' as isize,
+    Current = b'c' as isize,
     ImageFile = b'f' as isize,
 }
 
@@ -70,6 +72,11 @@ pub(crate) fn revision_key(kind: &GrainType, revision: Revision) -> Vec<u8> {
     named(Table::Revision, kind, &revision.0.to_be_bytes())
 }
 
+/// The key of a type's current revision.
+pub(crate) fn current_key(kind: &GrainType) -> Vec<u8> {
+    named(Table::Current, kind, &[])
+}
+
 /// The key of what's known of an image file.
 pub(crate) fn image_file_key(number: u64) -> Vec<u8> {
     let mut key = vec![Table::ImageFile.prefix()];
@@ -86,7 +93,7 @@ fn named(table: Table, kind: &GrainType, rest: &[u8]) -> Vec<u8> {
     key
 }
 
-/// The type in a key of a grain, grave or revision, and what comes behind it.
+/// The type in a key of a grain, a grave, a revision or a current revision, and what comes behind it.
 pub(crate) fn split_key(key: &[u8]) -> Option<(GrainType, &[u8])> {
     let end = key.iter().position(|byte| *byte == 0)?;
     let kind = std::str::from_utf8(key.get(1..end)?).ok()?;

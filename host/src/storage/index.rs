@@ -15,8 +15,10 @@ use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
+use granary_core::commit::Head;
 use granary_core::id::{GrainKey, GrainName, GrainType, Seq};
 
+use super::StoredHead;
 use super::log::{Incarnation, Position};
 
 /// More shards than a large machine has cores.
@@ -32,18 +34,19 @@ pub(crate) struct Entry {
 }
 
 /// How a commit hangs on to the one before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Link {
     pub(crate) prev_hash: [u8; 16],
-    pub(crate) hash: [u8; 16],
+    /// The grain's head once it's there.
+    pub(crate) head: Head,
 }
 
 /// A grain's commits since its image, in order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Chain {
     entries: Vec<Entry>,
     /// The last entry's commit.
-    last_hash: [u8; 16],
+    last: Head,
     bytes: u64,
     /// Whether it was reported as too long and not checkpointed since.
     reported: bool,
@@ -92,24 +95,28 @@ impl Index {
     pub(crate) fn push(&self, grain: &GrainName, entry: Entry, link: Link) -> Result<bool, String> {
         let mut shard = self.shard(grain);
         let chain = match shard.get_mut(grain) {
-            Some(chain) => chain,
-            None => shard.entry(grain.clone()).or_default(),
-        };
-        match chain.entries.last() {
-            Some(last) if entry.seq != last.seq.next() || link.prev_hash != chain.last_hash => {
-                return Err(format!(
-                    "commit {} of {grain} doesn't follow commit {}",
-                    entry.seq.0, last.seq.0
-                ));
+            Some(chain) => {
+                if entry.seq != chain.last.seq.next() || link.prev_hash != chain.last.hash {
+                    return Err(format!(
+                        "commit {} of {grain} doesn't follow commit {}",
+                        entry.seq.0, chain.last.seq.0
+                    ));
+                }
+                chain.last = link.head;
+                chain
             }
-            Some(_) => {}
             None => {
                 self.grains.fetch_add(1, Ordering::Relaxed);
                 self.enlist(grain, entry.position.incarnation);
+                shard.entry(grain.clone()).or_insert(Chain {
+                    entries: Vec::new(),
+                    last: link.head,
+                    bytes: 0,
+                    reported: false,
+                })
             }
-        }
+        };
         chain.entries.push(entry);
-        chain.last_hash = link.hash;
         chain.bytes += u64::from(entry.position.len);
         let long = chain.entries.len() >= self.chain_limit_commits || chain.bytes >= self.chain_limit_bytes;
         Ok(long && !std::mem::replace(&mut chain.reported, true))
@@ -120,6 +127,16 @@ impl Index {
         self.shard(grain)
             .get(grain)
             .map_or(Vec::new(), |chain| chain.entries.clone())
+    }
+
+    /// A grain's last commit, when it's here.
+    pub(crate) fn head(&self, grain: &GrainName) -> Option<StoredHead> {
+        let shard = self.shard(grain);
+        let chain = shard.get(grain)?;
+        Some(StoredHead {
+            head: chain.last.clone(),
+            deleted: chain.entries.last().is_some_and(|entry| entry.deletes),
+        })
     }
 
     /// Drops a grain's commits up to `seq`: they are in a durable image.
@@ -200,7 +217,7 @@ impl Index {
 
 #[cfg(test)]
 mod tests {
-    use granary_core::id::Lsn;
+    use granary_core::id::{Ballot, HostId, Lsn, ModuleHash, Revision};
 
     use super::*;
 
@@ -222,20 +239,33 @@ mod tests {
         }
     }
 
-    const LINK: Link = Link {
-        prev_hash: [1; 16],
-        hash: [1; 16],
-    };
+    fn link(seq: u64) -> Link {
+        let ballot = Ballot {
+            counter: 1,
+            host: HostId([1; 16]),
+            incarnation: 1,
+        };
+        Link {
+            prev_hash: [1; 16],
+            head: Head {
+                ballot,
+                seq: Seq(seq),
+                hash: [1; 16],
+                module: ModuleHash([1; 32]),
+                revision: Revision(1),
+            },
+        }
+    }
 
     #[test]
     fn a_commit_that_does_not_follow_is_an_error() {
         let index = Index::new(100, 1 << 20);
-        index.push(&grain("a"), entry(5, 1), LINK).unwrap();
-        assert!(index.push(&grain("a"), entry(7, 1), LINK).is_err());
-        assert!(index.push(&grain("a"), entry(5, 1), LINK).is_err());
+        index.push(&grain("a"), entry(5, 1), link(5)).unwrap();
+        assert!(index.push(&grain("a"), entry(7, 1), link(7)).is_err());
+        assert!(index.push(&grain("a"), entry(5, 1), link(5)).is_err());
         let other = Link {
             prev_hash: [2; 16],
-            ..LINK
+            ..link(6)
         };
         assert!(index.push(&grain("a"), entry(6, 1), other).is_err());
         assert_eq!(index.entries(&grain("a")).len(), 1);
@@ -244,9 +274,9 @@ mod tests {
     #[test]
     fn a_grain_is_on_the_list_of_its_oldest_commits_segment() {
         let index = Index::new(100, 1 << 20);
-        index.push(&grain("a"), entry(1, 1), LINK).unwrap();
-        index.push(&grain("a"), entry(2, 2), LINK).unwrap();
-        index.push(&grain("b"), entry(1, 2), LINK).unwrap();
+        index.push(&grain("a"), entry(1, 1), link(1)).unwrap();
+        index.push(&grain("a"), entry(2, 2), link(2)).unwrap();
+        index.push(&grain("b"), entry(1, 2), link(1)).unwrap();
         assert_eq!(index.take_oldest_in(1), [grain("a")]);
         index.drop_upto(&grain("a"), Seq(1));
         assert_eq!(index.take_oldest_in(2), [grain("b"), grain("a")]);
@@ -260,14 +290,14 @@ mod tests {
     fn a_long_chain_is_reported_once_until_it_is_cut() {
         let index = Index::new(3, 1 << 20);
         let reports: Vec<_> = (1..=5)
-            .map(|seq| index.push(&grain("a"), entry(seq, 1), LINK).unwrap())
+            .map(|seq| index.push(&grain("a"), entry(seq, 1), link(seq)).unwrap())
             .collect();
         assert_eq!(reports, [false, false, true, false, false]);
         index.drop_upto(&grain("a"), Seq(5));
-        assert!(!index.push(&grain("a"), entry(6, 1), LINK).unwrap());
+        assert!(!index.push(&grain("a"), entry(6, 1), link(6)).unwrap());
         let bytes = Index::new(100, 25);
         let reports: Vec<_> = (1..=4)
-            .map(|seq| bytes.push(&grain("a"), entry(seq, 1), LINK).unwrap())
+            .map(|seq| bytes.push(&grain("a"), entry(seq, 1), link(seq)).unwrap())
             .collect();
         assert_eq!(reports, [false, false, true, false]);
     }
@@ -278,10 +308,10 @@ mod tests {
         for i in 0..200 {
             let deletes = i % 3 == 0;
             index
-                .push(&grain(&format!("k{i:03}")), Entry { deletes, ..entry(1, 1) }, LINK)
+                .push(&grain(&format!("k{i:03}")), Entry { deletes, ..entry(1, 1) }, link(1))
                 .unwrap();
         }
-        index.push(&grain("j"), entry(1, 1), LINK).unwrap();
+        index.push(&grain("j"), entry(1, 1), link(1)).unwrap();
         let kind = GrainType::new("t").unwrap();
         let start = GrainKey::new("k").unwrap();
         for limit in [1, 2, 7, 133, 134, 500] {

@@ -9,10 +9,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::thread::JoinHandle;
 
 use granary_core::commit::Commit;
-use granary_core::id::{GrainKey, GrainName, GrainType, HostId, Lsn, ModuleHash};
+use granary_core::id::{GrainKey, GrainName, GrainType, HostId, Lsn, ModuleHash, Revision};
 
 use super::grains::{apply, merged};
-use super::{Appended, DurableSink, Listing, ModuleRecord, Storage, StorageError, StorageStats, Stored};
+use super::{
+    Appended, Before, DurableSink, Listing, ModuleRecord, Storage, StorageError, StorageStats, Stored, StoredHead,
+};
 
 /// A grain's deltas are merged when there are so many.
 const PARTS_LIMIT: usize = 64;
@@ -34,8 +36,11 @@ struct Shared {
 #[derive(Default)]
 struct State {
     grains: BTreeMap<GrainName, Stored>,
+    /// States from before the last commit of grains that it moved to another module.
+    before: HashMap<GrainName, Before>,
     modules: HashMap<ModuleHash, Vec<u8>>,
     revisions: Vec<ModuleRecord>,
+    currents: BTreeMap<GrainType, Revision>,
     last: Lsn,
     durable: Lsn,
     bytes: u64,
@@ -113,7 +118,10 @@ impl Storage for MemoryStorage {
             "commit {} of {} doesn't follow commit {seq}",
             commit.seq.0, commit.grain
         );
-        apply(&mut stored, commit.clone(), hash);
+        match apply(&mut stored, commit.clone(), hash) {
+            Some(before) => state.before.insert(commit.grain.clone(), before),
+            None => state.before.remove(&commit.grain),
+        };
         if let Some(mut stored) = stored {
             stored.lsn = lsn;
             if stored.parts.len() > PARTS_LIMIT {
@@ -141,6 +149,19 @@ impl Storage for MemoryStorage {
 
     fn load(&self, grain: &GrainName) -> Result<Option<Stored>, StorageError> {
         Ok(self.shared.lock().grains.get(grain).cloned())
+    }
+
+    fn head(&self, grain: &GrainName) -> Result<Option<StoredHead>, StorageError> {
+        let state = self.shared.lock();
+        let stored = state.grains.get(grain);
+        Ok(stored.map(|stored| StoredHead {
+            head: stored.head.clone(),
+            deleted: stored.deleted,
+        }))
+    }
+
+    fn load_before(&self, grain: &GrainName) -> Result<Option<Before>, StorageError> {
+        Ok(self.shared.lock().before.get(grain).cloned())
     }
 
     fn list(
@@ -193,11 +214,28 @@ impl Storage for MemoryStorage {
         state
             .revisions
             .sort_by(|a, b| (&a.kind, a.revision).cmp(&(&b.kind, b.revision)));
+        state.currents.insert(record.kind.clone(), record.revision);
+        Ok(())
+    }
+
+    fn switch(&self, kind: &GrainType, revision: Revision) -> Result<(), StorageError> {
+        let mut state = self.shared.lock();
+        let mut records = state.revisions.iter();
+        if !records.any(|record| (&record.kind, record.revision) == (kind, revision)) {
+            return Err(StorageError::NoRevision(kind.clone(), revision));
+        }
+        state.currents.insert(kind.clone(), revision);
         Ok(())
     }
 
     fn revisions(&self) -> Result<Vec<ModuleRecord>, StorageError> {
         Ok(self.shared.lock().revisions.clone())
+    }
+
+    fn currents(&self) -> Result<Vec<(GrainType, Revision)>, StorageError> {
+        let state = self.shared.lock();
+        let currents = state.currents.iter();
+        Ok(currents.map(|(kind, revision)| (kind.clone(), *revision)).collect())
     }
 
     fn stats(&self) -> StorageStats {

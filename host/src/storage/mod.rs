@@ -26,6 +26,7 @@ mod model_heads;
 mod modules;
 #[cfg(test)]
 mod noise;
+mod revisions;
 mod sled;
 mod sled_heads;
 mod space;
@@ -60,6 +61,26 @@ pub struct Stored {
     pub lsn: Lsn,
 }
 
+/// A grain's last commit, without the state that it led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredHead {
+    /// The commit.
+    pub head: Head,
+    /// Whether it deleted the grain.
+    pub deleted: bool,
+}
+
+/// The state from before a grain moved to another module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Before {
+    /// The module whose memory it is.
+    pub module: ModuleHash,
+    /// That module's revision of the grain's type.
+    pub revision: Revision,
+    /// The state: apply in order over that module's base image.
+    pub parts: Vec<Delta>,
+}
+
 /// One module of a grain type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModuleRecord {
@@ -71,6 +92,8 @@ pub struct ModuleRecord {
     pub module: ModuleHash,
     /// When it was deployed, in milliseconds since 1970.
     pub at_ms: u64,
+    /// The revision that was current before it, where a rollback leads; 0 for a type's first.
+    pub follows: Revision,
 }
 
 /// Why storage can't do what was asked. Nothing changed.
@@ -87,6 +110,8 @@ pub enum StorageError {
     Overloaded,
     /// A revision names a module that isn't stored. Store it first.
     NoModule(ModuleHash),
+    /// A type has no such revision. See [`Storage::revisions`].
+    NoRevision(GrainType, Revision),
     /// Another host has the data folder.
     InUse(PathBuf),
     /// Stored bytes are damaged: what, where, and what an operator can do.
@@ -104,6 +129,7 @@ impl fmt::Display for StorageError {
             ),
             StorageError::Overloaded => f.write_str("the commit log is full until the next checkpoint is done"),
             StorageError::NoModule(module) => write!(f, "module {module} has to be stored before a revision names it"),
+            StorageError::NoRevision(kind, revision) => write!(f, "`{kind}` has no revision {}", revision.0),
             StorageError::InUse(folder) => write!(
                 f,
                 "another host uses the data folder {}: stop it or give this one a folder of its own",
@@ -189,6 +215,13 @@ pub trait Storage: Send + Sync {
     /// The grain's state with all that was appended, durable or not. `None` when it has never committed. May read the disk.
     fn load(&self, grain: &GrainName) -> Result<Option<Stored>, StorageError>;
 
+    /// The grain's last commit, durable or not; `None` when it has never committed. Cheap: no state is read.
+    fn head(&self, grain: &GrainName) -> Result<Option<StoredHead>, StorageError>;
+
+    /// The state from before the grain's *last* commit, when that commit moved it to another module: what a rollback of a
+    /// grain without a later write restores. `None` otherwise. May read the disk.
+    fn load_before(&self, grain: &GrainName) -> Result<Option<Before>, StorageError>;
+
     /// Keys of existing grains of a type that start with `prefix` and come after `after`, at most `limit`, in order.
     fn list(
         &self,
@@ -204,11 +237,18 @@ pub trait Storage: Send + Sync {
     /// A module's bytes, checked against their name.
     fn module(&self, module: &ModuleHash) -> Result<Option<Vec<u8>>, StorageError>;
 
-    /// Makes a type's next revision durable; its module's bytes must be there. Returns when it's on the disk.
+    /// Makes a type's next revision durable and current, both or neither; its module's bytes must be there. Returns when
+    /// it's on the disk.
     fn put_revision(&self, record: &ModuleRecord) -> Result<(), StorageError>;
+
+    /// Makes one of a type's revisions the current one, durably on return.
+    fn switch(&self, kind: &GrainType, revision: Revision) -> Result<(), StorageError>;
 
     /// All revisions of all types, ordered by type and revision.
     fn revisions(&self) -> Result<Vec<ModuleRecord>, StorageError>;
+
+    /// Each type's current revision, ordered by type.
+    fn currents(&self) -> Result<Vec<(GrainType, Revision)>, StorageError>;
 
     /// Figures for metrics.
     fn stats(&self) -> StorageStats;

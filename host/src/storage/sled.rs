@@ -25,7 +25,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use granary_core::codec::{Reader, put_varint};
 use granary_core::commit::Commit;
 use granary_core::id::{GrainKey, GrainName, GrainType, HostId, Lsn, ModuleHash, Revision};
 
@@ -34,16 +33,19 @@ use super::config::StorageConfig;
 use super::fatal::{Fatal, end_process};
 use super::files::{Files, RealFiles};
 use super::grains::Sources;
-use super::heads::{HeadChange, Heads, Table, grain_in_key, grain_key, revision_key, split_key};
+use super::heads::{HeadChange, Heads, Table, grain_in_key, grain_key};
 use super::identity::{Identity, lock_folder, next_identity};
 use super::image_files::ImageFiles;
 use super::index::{Entry, Index, Link};
 use super::listing;
 use super::log::{CommitLog, Replayed};
 use super::modules::ModuleFiles;
+use super::revisions::Revisions;
 use super::sled_heads::{SledHeads, probe_syncs};
 use super::space::Room;
-use super::{Appended, DurableSink, Listing, ModuleRecord, Storage, StorageError, StorageStats, Stored};
+use super::{
+    Appended, Before, DurableSink, Listing, ModuleRecord, Storage, StorageError, StorageStats, Stored, StoredHead,
+};
 
 /// Where sled's files are.
 const SNAPSHOT_DIR: &str = "snapshots";
@@ -60,12 +62,12 @@ thread_local! {
 pub struct SledStorage {
     identity: Identity,
     config: StorageConfig,
-    fatal: Fatal,
     log: Arc<CommitLog>,
     index: Arc<Index>,
     heads: Arc<dyn Heads>,
     images: Arc<ImageFiles>,
     modules: ModuleFiles,
+    revisions: Revisions,
     room: Arc<Room>,
     checkpointer: Arc<Checkpointer>,
     appends: AtomicU64,
@@ -123,7 +125,7 @@ impl SledStorage {
         let storage = SledStorage {
             identity,
             config,
-            fatal,
+            revisions: Revisions::new(Arc::clone(&heads), fatal),
             log,
             index,
             heads,
@@ -187,7 +189,7 @@ impl SledStorage {
         };
         let link = Link {
             prev_hash: commit.prev_hash,
-            hash,
+            head: commit.head(hash),
         };
         let pushed = self.index.push(&commit.grain, entry, link);
         drop(placed.hold);
@@ -251,6 +253,14 @@ impl Storage for SledStorage {
         Ok(self.sources().assemble(grain, Lsn(u64::MAX))?.stored)
     }
 
+    fn head(&self, grain: &GrainName) -> Result<Option<StoredHead>, StorageError> {
+        self.sources().head(grain)
+    }
+
+    fn load_before(&self, grain: &GrainName) -> Result<Option<Before>, StorageError> {
+        self.sources().load_before(grain)
+    }
+
     fn list(
         &self,
         kind: &GrainType,
@@ -273,36 +283,19 @@ impl Storage for SledStorage {
         if !self.modules.contains(&record.module)? {
             return Err(StorageError::NoModule(record.module));
         }
-        let mut value = record.module.0.to_vec();
-        put_varint(&mut value, record.at_ms);
-        let change = (revision_key(&record.kind, record.revision), Some(value));
-        if let Err(error) = self.heads.apply(vec![change]).and_then(|()| self.heads.flush()) {
-            (self.fatal)(&format!("a revision couldn't be made durable: {error}"));
-            return Err(error);
-        }
-        Ok(())
+        self.revisions.put(record)
+    }
+
+    fn switch(&self, kind: &GrainType, revision: Revision) -> Result<(), StorageError> {
+        self.revisions.switch(kind, revision)
     }
 
     fn revisions(&self) -> Result<Vec<ModuleRecord>, StorageError> {
-        let mut records = Vec::new();
-        let mut damaged = false;
-        let prefix = Table::Revision.prefix();
-        self.heads.scan(Bound::Included(&[prefix]), &mut |key, value| {
-            if key.first() != Some(&prefix) {
-                return false;
-            }
-            match module_record(key, value) {
-                Some(record) => records.push(record),
-                None => damaged = true,
-            }
-            !damaged
-        })?;
-        if damaged {
-            return Err(StorageError::Corrupt(
-                "the snapshot store's record of a revision".into(),
-            ));
-        }
-        Ok(records)
+        self.revisions.records()
+    }
+
+    fn currents(&self) -> Result<Vec<(GrainType, Revision)>, StorageError> {
+        self.revisions.currents()
     }
 
     fn stats(&self) -> StorageStats {
@@ -372,7 +365,7 @@ fn enter_replayed(index: &Index, replayed: &Replayed<'_>) -> Result<Option<Grain
     };
     let link = Link {
         prev_hash: summary.prev_hash,
-        hash: replayed.hash,
+        head: summary.head(replayed.hash),
     };
     let long = index.push(&summary.grain, entry, link).map_err(StorageError::Corrupt)?;
     Ok(long.then_some(summary.grain))
@@ -399,15 +392,4 @@ fn remove_graves(heads: &dyn Heads, index: &Index) -> Result<(), StorageError> {
     }
     heads.apply(changes)?;
     heads.flush()
-}
-
-fn module_record(key: &[u8], value: &[u8]) -> Option<ModuleRecord> {
-    let (kind, revision) = split_key(key)?;
-    let mut reader = Reader::new(value);
-    Some(ModuleRecord {
-        kind,
-        revision: Revision(u32::from_be_bytes(revision.try_into().ok()?)),
-        module: ModuleHash(reader.array().ok()?),
-        at_ms: reader.varint().ok()?,
-    })
 }

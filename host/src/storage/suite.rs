@@ -378,6 +378,7 @@ fn modules_and_revisions_last() {
             revision: Revision(revision),
             module,
             at_ms: 5,
+            follows: Revision(revision - 1),
         };
         let unknown = ModuleRecord {
             module: ModuleHash([1; 32]),
@@ -395,6 +396,76 @@ fn modules_and_revisions_last() {
             storage.revisions().unwrap(),
             [record("a", 1), record("a", 2), record("a", 300), record("b", 1)]
         );
+    });
+}
+
+#[test]
+fn the_current_revision_is_the_last_one_deployed_or_switched_to() {
+    each(|bench| {
+        let kind = |kind: &str| GrainType::new(kind).unwrap();
+        let storage = bench.storage();
+        let module = storage.put_module(&[4; 100]).unwrap();
+        assert!(storage.currents().unwrap().is_empty());
+        let record = |name: &str, revision, follows| ModuleRecord {
+            kind: kind(name),
+            revision: Revision(revision),
+            module,
+            at_ms: 5,
+            follows: Revision(follows),
+        };
+        for (name, revision, follows) in [("b", 1, 0), ("a", 1, 0), ("a", 2, 1), ("b", 2, 1)] {
+            storage.put_revision(&record(name, revision, follows)).unwrap();
+        }
+        storage.switch(&kind("b"), Revision(1)).unwrap();
+        for (name, revision) in [("a", 3), ("c", 1)] {
+            let refused = storage.switch(&kind(name), Revision(revision));
+            assert!(
+                matches!(refused, Err(StorageError::NoRevision(..))),
+                "{name} {revision}"
+            );
+        }
+        for _ in 0..2 {
+            let currents = [(kind("a"), Revision(2)), (kind("b"), Revision(1))];
+            assert_eq!(bench.storage().currents().unwrap(), currents);
+            bench.reopen();
+        }
+        bench.storage().put_revision(&record("b", 3, 1)).unwrap();
+        bench.reopen();
+        let currents = [(kind("a"), Revision(2)), (kind("b"), Revision(3))];
+        assert_eq!(bench.storage().currents().unwrap(), currents);
+        let last = bench.storage().revisions().unwrap().pop().unwrap();
+        assert_eq!((last.revision, last.follows), (Revision(3), Revision(1)));
+    });
+}
+
+#[test]
+fn a_head_is_known_without_its_state() {
+    each(|bench| {
+        let name = grain("erin");
+        assert_eq!(bench.storage().head(&name).unwrap(), None);
+        let mut last = None;
+        let mut lsn = Lsn(0);
+        for value in 0..120u64 {
+            let appended = append(bench.storage(), &write(&name, last.as_ref(), 0, value));
+            (last, lsn) = (Some(appended.0), appended.1);
+            let (head, deleted) = (last.clone().unwrap(), false);
+            assert_eq!(bench.storage().head(&name).unwrap(), Some(StoredHead { head, deleted }));
+        }
+        wait_durable(bench.storage(), lsn);
+        bench.reopen();
+        let head = last.unwrap();
+        let deleted = false;
+        let stored = bench.storage().head(&name).unwrap();
+        assert_eq!(
+            stored,
+            Some(StoredHead {
+                head: head.clone(),
+                deleted
+            })
+        );
+        let (head, _) = append(bench.storage(), &commit(&name, Some(&head), Change::Delete));
+        let deleted = true;
+        assert_eq!(bench.storage().head(&name).unwrap(), Some(StoredHead { head, deleted }));
     });
 }
 
