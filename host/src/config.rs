@@ -20,6 +20,9 @@ pub struct HostConfig {
     pub listen: SocketAddr,
     /// A grain that nobody has called for this long leaves memory.
     pub idle_timeout: Duration,
+    /// How long moving one grain to another revision may take, all of its steps; each of them has the limits of a turn,
+    /// too. Stops a guest that waits in `load` from keeping its grain's callers waiting.
+    pub move_timeout: Duration,
     /// How changed pages are found.
     pub snapshot: SnapshotConfig,
     /// Mailboxes and pipelines.
@@ -39,6 +42,7 @@ impl HostConfig {
             data: data.into(),
             listen: SocketAddr::from(([127, 0, 0, 1], 7777)),
             idle_timeout: Duration::from_secs(300),
+            move_timeout: Duration::from_secs(10),
             snapshot: SnapshotConfig::default(),
             limits: Limits::default(),
             http: HttpConfig::default(),

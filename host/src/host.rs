@@ -73,6 +73,13 @@ const STORAGE_FIGURES: [Figure<StorageStats>; 9] = [
     ),
 ];
 
+/// What `/metrics` shows of grains that could not be moved.
+const UPGRADE_FIGURES: [Figure<u64>; 1] = [(
+    "granary_upgrade_stuck_grains",
+    "Grains that are known to be on an older revision because moving them failed.",
+    |stuck| *stuck,
+)];
+
 /// Why a host doesn't start. Nothing was served; what is stored is as it was.
 #[derive(Debug)]
 pub enum StartError {
@@ -135,6 +142,8 @@ impl Host {
         let metrics = Arc::new(Metrics::new());
         let watched = storage.clone();
         metrics.watch(&STORAGE_FIGURES, move || watched.stats());
+        let watched = modules.clone();
+        metrics.watch(&UPGRADE_FIGURES, move || watched.stuck());
         let catalog = Catalog::new(Arc::new(Parts {
             storage: storage.clone(),
             engine,
@@ -144,6 +153,7 @@ impl Host {
             waits: Arc::new(Mutex::new(WaitGraph::new())),
             clock: Clock::start(),
             limits: config.limits,
+            move_timeout: config.move_timeout,
             metrics: metrics.clone(),
             tokens: AtomicU64::new(1),
         }));
@@ -182,6 +192,7 @@ impl Host {
     pub async fn run_until(mut self, shutdown: impl Future<Output = ()> + Send) -> Result<(), ServeError> {
         let served = http::serve(self.listener, self.http, shutdown).await;
         tracing::info!("stopping");
+        self.catalog.stop_sweeps().await;
         let limit = Instant::now() + STOP_LIMIT;
         while self.catalog.evict_all() > 0 && Instant::now() < limit {
             tokio::time::sleep(Duration::from_millis(5)).await;

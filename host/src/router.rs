@@ -8,8 +8,9 @@ use granary_core::api::{CallFailure, Code, Committed, Durability};
 use granary_core::id::{CallRoot, GrainKey, GrainName, GrainType, RequestId, Revision, Seq};
 use granary_core::message::{Caller, Once, Reply, Request, Work};
 
-pub use crate::activation::{UpgradeFailure, UpgradeStatus};
 use crate::activation::{Catalog, Waiter};
+pub use crate::activation::{UpgradeFailure, UpgradeStatus};
+use crate::modules::{Line, Target};
 
 /// A call from outside, checked as far as HTTP can check it.
 #[derive(Clone, Debug)]
@@ -86,7 +87,9 @@ impl Router {
 
     /// Calls a method and waits for its reply. The turn goes on when this future is dropped.
     pub async fn invoke(&self, call: Invocation) -> Reply {
-        let (contract, method, read) = match self.catalog.parts.modules.method(&call.grain.kind, &call.method) {
+        let line = self.catalog.parts.modules.line(&call.grain.kind);
+        let found = line.and_then(|line| Ok((line.clone(), line.method(&call.method)?)));
+        let (line, Target { method, read, revision }) = match found {
             Ok(found) => found,
             Err(failure) => return refusal(failure),
         };
@@ -94,6 +97,7 @@ impl Router {
             method,
             args: call.args,
             read,
+            revision,
         };
         let once = call.idempotency.map(|IdempotencyKey { client, key }| {
             // The same key sent to another grain is another call.
@@ -107,42 +111,37 @@ impl Router {
                 client: client.unwrap_or_default(),
             }
         });
-        self.request(call.id, &call.grain, contract.durability, work, once, call.timeout)
+        self.request(call.id, &call.grain, &line, work, once, call.timeout)
             .await
     }
 
     /// Deletes a grain, through its mailbox. Repeatable.
     pub async fn delete(&self, id: RequestId, grain: GrainName, timeout: Duration) -> Reply {
-        match self.catalog.parts.modules.current(&grain.kind) {
-            None => refusal(unknown_type(&grain.kind)),
-            Some(deployment) => {
-                let durability = deployment.contract.durability;
-                self.request(id, &grain, durability, Work::Delete, None, timeout).await
-            }
+        match self.catalog.parts.modules.line(&grain.kind) {
+            Err(failure) => refusal(failure),
+            Ok(line) => self.request(id, &grain, &line, Work::Delete, None, timeout).await,
         }
     }
 
     /// Moves all grains of a type to its current revision in the background, not only those that are called; joins the
     /// sweep that goes on already, if one does. Returns how far it is.
     pub fn upgrade(&self, kind: &GrainType) -> Result<UpgradeStatus, CallFailure> {
-        let detail = format!("moving all grains of `{kind}` isn't built yet");
-        Err(CallFailure::before(Code::NotImplemented, detail))
+        let line = self.catalog.parts.modules.line(kind)?;
+        Ok(self.catalog.sweep(&line))
     }
 
     /// How far a type's last sweep is, and which grains could not be moved, by a sweep or by a call.
     pub fn upgrade_status(&self, kind: &GrainType) -> Result<UpgradeStatus, CallFailure> {
-        let detail = format!("moving all grains of `{kind}` isn't built yet");
-        Err(CallFailure::before(Code::NotImplemented, detail))
+        let line = self.catalog.parts.modules.line(kind)?;
+        Ok(self.catalog.sweep_status(&line))
     }
 
     /// What is known of a grain.
     pub fn status(&self, grain: &GrainName) -> Result<GrainStatus, CallFailure> {
         let parts = &self.catalog.parts;
-        let deployment = parts
-            .modules
-            .current(&grain.kind)
-            .ok_or_else(|| unknown_type(&grain.kind))?;
-        let durability = deployment.contract.durability;
+        let line = parts.modules.line(&grain.kind)?;
+        let current = line.current();
+        let upgrade_failure = line.stuck().find(grain.id());
         if let Some(driver) = self.catalog.find(grain.id()) {
             let status = driver.status();
             if status.is_loaded {
@@ -154,15 +153,16 @@ impl Router {
                     seq: status.seq,
                     memory_bytes: status.memory_bytes,
                     idle_ms: Some(status.idle_ms),
-                    durability,
+                    durability: status.durability,
                     last_error: status.last_error,
                     queued: status.queued,
-                    upgrade_failure: None,
+                    upgrade_failure,
                 });
             }
         }
-        let stored = parts.storage.load(grain).map_err(|error| unreadable(&error))?;
+        let stored = parts.storage.head(grain).map_err(|error| unreadable(&error))?;
         let head = stored.as_ref().map(|stored| &stored.head);
+        let durability = current.contract.durability;
         Ok(GrainStatus {
             exists: stored.as_ref().is_some_and(|stored| !stored.deleted),
             resident: false,
@@ -174,7 +174,7 @@ impl Router {
             durability,
             last_error: None,
             queued: 0,
-            upgrade_failure: None,
+            upgrade_failure,
         })
     }
 
@@ -187,7 +187,7 @@ impl Router {
         limit: usize,
     ) -> Result<KeyPage, CallFailure> {
         let parts = &self.catalog.parts;
-        parts.modules.current(kind).ok_or_else(|| unknown_type(kind))?;
+        parts.modules.line(kind)?;
         let listing = parts
             .storage
             .list(kind, prefix, after, limit)
@@ -207,7 +207,7 @@ impl Router {
         &self,
         id: RequestId,
         grain: &GrainName,
-        durability: Durability,
+        line: &Arc<Line>,
         work: Work,
         once: Option<Once>,
         timeout: Duration,
@@ -226,7 +226,7 @@ impl Router {
             once,
         };
         let (waiter, mut reply) = Waiter::new(None);
-        let driver = self.catalog.deliver(grain, durability, request, waiter);
+        let driver = self.catalog.deliver(grain, line, request, waiter);
         let answer = match tokio::time::timeout(timeout, &mut reply).await {
             Ok(answer) => answer,
             Err(_) => {
@@ -243,13 +243,6 @@ impl Router {
             }),
         }
     }
-}
-
-fn unknown_type(kind: &GrainType) -> CallFailure {
-    CallFailure::before(
-        Code::UnknownType,
-        format!("no module of type `{kind}` is deployed: `granary deploy` does that"),
-    )
 }
 
 fn unreadable(error: &impl fmt::Display) -> CallFailure {

@@ -41,6 +41,10 @@ metrics! {
     turns: IntCounter = "granary_turns_total";
     /// Turns that trapped or exceeded a limit.
     failed_turns: IntCounter = "granary_failed_turns_total";
+    /// Grains that moved to another revision of their type.
+    upgrades: IntCounter = "granary_upgrades_total";
+    /// Moves to another revision that failed; the grain stays where it was.
+    upgrade_failures: IntCounter = "granary_upgrade_failures_total";
     /// Calls that would have closed a circle of waits.
     deadlocks: IntCounter = "granary_deadlocks_total";
 }

@@ -17,6 +17,12 @@
 //! rebuilt from the commits of the turns that ended well, durable or not. Those commits are never undone: a later trap
 //! can't take back an earlier turn.
 //!
+//! # A grain that moves
+//!
+//! A grain whose type has another revision than the one that runs moves there before its next turn: turns stop, what they
+//! left becomes durable, old code saves the state and new code loads it, one commit switches ([`Output::Move`]). A move that
+//! fails leaves no trace either; the grain goes on where it was, and isn't moved to that revision again unless somebody asks.
+//!
 //! # Architecture invariants
 //!
 //! - At most one turn runs at a time, and none while the machine waits for [`Input::Appended`].
@@ -26,8 +32,10 @@
 //!
 //! **Not here:** I/O, the instance, the clock, and who waits behind a [`Token`].
 
+mod answers;
 mod event;
 mod mailbox;
+mod moving;
 mod pipeline;
 #[cfg(test)]
 mod tests;
@@ -35,14 +43,16 @@ mod tests;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-pub use self::event::{CommitOrder, Input, Limits, Loaded, Now, Output, TurnEnd};
+use self::answers::stored_reply;
+pub use self::event::{CommitOrder, Input, Limits, Loaded, MoveEnd, Moved, Now, Output, TurnEnd};
 use self::mailbox::Mailbox;
+use self::moving::{Move, Refusal};
 use self::pipeline::{Pending, Pipeline};
 use crate::api::{CallFailure, Code, Committed, Durability};
 use crate::id::{CallId, Lsn, Revision, Seq};
-use crate::message::{Caller, Once, Reply, Request, Token, Work};
-use crate::reply_table::{Outcome, REPLY_LIMIT, ReplyTable, StoredReply};
-use crate::time::{Time, WallMillis};
+use crate::message::{Caller, Once, Request, Token, Work};
+use crate::reply_table::{ReplyTable, StoredReply};
+use crate::time::Time;
 
 #[derive(Debug)]
 enum Phase {
@@ -54,6 +64,10 @@ enum Phase {
     Running(Running),
     /// Between [`Output::Commit`] and [`Input::Appended`].
     Committing(Running, Result<Vec<u8>, CallFailure>),
+    /// Between [`Output::Move`] and [`Input::Moved`].
+    Moving(Move),
+    /// The move's commit is being appended.
+    Switching(Move, Moved),
     /// A `volatile` grain's state is being written before it leaves memory.
     Leaving,
     Gone,
@@ -86,6 +100,10 @@ pub struct Activation {
     seq: Seq,
     exists: bool,
     revision: Revision,
+    /// The move that failed last; not tried again by itself.
+    refusal: Option<Refusal>,
+    /// There was no room for a move: a turn goes first.
+    postponed: bool,
     horizon: Lsn,
     last_used: Time,
 }
@@ -105,6 +123,8 @@ impl Activation {
             seq: Seq(0),
             exists: false,
             revision: Revision(0),
+            refusal: None,
+            postponed: false,
             horizon: Lsn(0),
             last_used: Time(0),
         }
@@ -121,6 +141,7 @@ impl Activation {
             Input::Loaded(loaded) => self.loaded(now, loaded),
             Input::LoadFailed(failure) => self.load_failed(failure, out),
             Input::Ended { end, seen } => self.ended(now, end, seen, out),
+            Input::Moved(end) => self.moved(now, end, out),
             Input::Appended { lsn, bytes } => self.appended(now, lsn, bytes, out),
             Input::Durable => self.release(now, out),
             Input::Withdraw(token) => self.withdraw(token, out),
@@ -149,6 +170,16 @@ impl Activation {
     /// The revision that runs; 0 before the first load.
     pub fn revision(&self) -> Revision {
         self.revision
+    }
+
+    /// Why the grain isn't on its type's current revision, when moving it there has failed.
+    pub fn refusal(&self) -> Option<&CallFailure> {
+        self.refusal.as_ref().map(|refusal| &refusal.failure)
+    }
+
+    /// What its replies promise.
+    pub fn durability(&self) -> Durability {
+        self.durability
     }
 
     /// When the last turn ended.
@@ -193,39 +224,13 @@ impl Activation {
         self.mailbox.push(request);
     }
 
-    /// Answers a call that the grain has a stored reply for. Returns whether it had.
-    fn repeat(&mut self, now: Now, request: &Request, out: &mut Vec<Output>) -> bool {
-        let Some(once) = &request.once else { return false };
-        let Some(stored) = self.replies.find(once.call, now.wall) else {
-            return false;
-        };
-        let result = if stored.fingerprint != once.fingerprint {
-            let detail = "this idempotency-key was used for another method or other arguments: use a new one";
-            Err(CallFailure::before(Code::IdempotencyMismatch, detail))
-        } else {
-            match stored.outcome.clone() {
-                Some(outcome) => outcome.into_result(),
-                None => Err(CallFailure {
-                    committed: Committed::Yes,
-                    ..CallFailure::before(
-                        Code::ReplyNotKept,
-                        format!(
-                            "the call took place, but its reply was longer than the {REPLY_LIMIT} bytes that are kept"
-                        ),
-                    )
-                }),
-            }
-        };
-        self.answer(now, Some(request.token), request.caller, result, 0, out);
-        true
-    }
-
     fn loaded(&mut self, now: Now, loaded: Loaded) {
         assert!(matches!(self.phase, Phase::Loading), "loaded without having asked");
         self.phase = Phase::Idle;
         self.seq = loaded.seq;
         self.exists = loaded.exists;
         self.revision = loaded.revision;
+        self.durability = loaded.durability;
         self.replies = loaded.replies;
         if self.durability == Durability::Committed {
             self.horizon = self.horizon.max(loaded.lsn);
@@ -262,6 +267,15 @@ impl Activation {
                 self.fail(request.token, CallFailure::deadline(Committed::No), out);
                 continue;
             }
+            if self.must_move(now, &request) {
+                self.start_move(now, request, out);
+                return;
+            }
+            if request.work == Work::Move {
+                self.answer(now, Some(request.token), request.caller, Ok(b"null".to_vec()), 0, out);
+                continue;
+            }
+            self.postponed = false;
             let running = Running {
                 token: Some(request.token),
                 caller: request.caller,
@@ -314,11 +328,6 @@ impl Activation {
                 };
                 self.finish(now, running, Err(failure), 0, out);
             }
-            TurnEnd::Stale(request) => {
-                self.mailbox.push_front(request);
-                self.phase = Phase::Cold;
-                out.push(Output::Drop);
-            }
             TurnEnd::Failed(failure) => {
                 self.phase = Phase::Cold;
                 out.push(Output::Drop);
@@ -367,6 +376,7 @@ impl Activation {
     fn appended(&mut self, now: Now, lsn: Lsn, bytes: usize, out: &mut Vec<Output>) {
         let (running, result) = match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Committing(running, result) => (running, result),
+            Phase::Switching(order, moved) => return self.switched(now, order, &moved, lsn, bytes, out),
             Phase::Leaving => return self.leave(out),
             _ => panic!("a commit was appended that wasn't ordered"),
         };
@@ -377,6 +387,7 @@ impl Activation {
         if running.delete {
             self.replies = ReplyTable::new();
             self.unsaved = None;
+            self.refusal = None;
             self.phase = Phase::Cold;
             out.push(Output::Drop);
         }
@@ -406,80 +417,23 @@ impl Activation {
         self.answer(now, running.token, running.caller, result, bytes, out);
     }
 
-    /// Answers at once, or when the horizon is durable. `bytes` of the turn's commit wait with the answer.
-    fn answer(
-        &mut self,
-        now: Now,
-        token: Option<Token>,
-        caller: Caller,
-        result: Result<Vec<u8>, CallFailure>,
-        bytes: usize,
-        out: &mut Vec<Output>,
-    ) {
-        let reply = Reply {
-            result,
-            seq: self.seq,
-            revision: self.revision,
-            durability: self.durability,
-        };
-        let horizon = self.horizon;
-        let is_durable = horizon <= now.durable;
-        let mut answer = token.map(|token| (token, reply));
-        if (caller == Caller::Grain || is_durable)
-            && let Some((token, reply)) = answer.take()
-        {
-            out.push(Output::Answer { token, reply, horizon });
-        }
-        if !is_durable && (answer.is_some() || bytes > 0) {
-            self.pipeline.push(Pending {
-                place: horizon,
-                bytes,
-                answer,
-            });
-        }
-    }
-
-    /// Answers what waited for commits that are durable now.
-    fn release(&mut self, now: Now, out: &mut Vec<Output>) {
-        while let Some(pending) = self.pipeline.pop(now.durable) {
-            if let Some((token, reply)) = pending.answer {
-                out.push(Output::Answer {
-                    token,
-                    reply,
-                    horizon: pending.place,
-                });
-            }
-        }
-    }
-
-    fn withdraw(&mut self, token: Token, out: &mut Vec<Output>) {
-        if let Some(request) = self.mailbox.remove(token) {
-            self.forget_call(request.once);
-            self.fail(token, CallFailure::deadline(Committed::No), out);
-            return;
-        }
-        let is_mine = match &mut self.phase {
-            Phase::Running(running) | Phase::Committing(running, _) if running.token == Some(token) => {
-                running.token = None;
-                true
-            }
-            _ => self.pipeline.withdraw(token),
-        };
-        if is_mine {
-            self.fail(token, CallFailure::deadline(Committed::Unknown), out);
-        }
-    }
-
     fn evict(&mut self, out: &mut Vec<Output>) {
         if !self.is_idle() {
             return;
         }
-        let Some(mut replies) = self.unsaved.take() else {
+        if self.unsaved.is_none() {
             return self.leave(out);
-        };
-        replies.retain(|reply| self.replies.find(reply.call, reply.at).is_some());
+        }
+        let replies = self.unsaved_replies();
         self.order_commit(false, replies, out);
         self.phase = Phase::Leaving;
+    }
+
+    /// Replies of a `volatile` grain that no commit holds yet and that are still kept.
+    fn unsaved_replies(&mut self) -> Vec<Arc<StoredReply>> {
+        let mut replies = self.unsaved.take().unwrap_or_default();
+        replies.retain(|reply| self.replies.find(reply.call, reply.at).is_some());
+        replies
     }
 
     fn leave(&mut self, out: &mut Vec<Output>) {
@@ -492,38 +446,5 @@ impl Activation {
         if let Some(once) = once {
             self.at_work.remove(&once.call);
         }
-    }
-
-    /// A failure that reveals nothing of the grain's state: needs no waiting.
-    fn fail(&self, token: Token, failure: CallFailure, out: &mut Vec<Output>) {
-        let reply = Reply {
-            result: Err(failure),
-            seq: self.seq,
-            revision: self.revision,
-            durability: self.durability,
-        };
-        out.push(Output::Answer {
-            token,
-            reply,
-            horizon: Lsn(0),
-        });
-    }
-}
-
-fn stored_reply(once: Once, at: WallMillis, outcome: &Outcome) -> StoredReply {
-    let stored = StoredReply {
-        call: once.call,
-        fingerprint: once.fingerprint,
-        client: once.client,
-        at,
-        outcome: Some(outcome.clone()),
-    };
-    if stored.cost() > REPLY_LIMIT {
-        StoredReply {
-            outcome: None,
-            ..stored
-        }
-    } else {
-        stored
     }
 }

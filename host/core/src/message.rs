@@ -55,6 +55,8 @@ pub enum Work {
         args: Vec<u8>,
         /// A `#[read]` method: its turn commits nothing.
         read: bool,
+        /// The revision of the type whose parameters the arguments are for. Another may run by the time the turn begins.
+        revision: Revision,
     },
     /// Delete the grain.
     Delete,

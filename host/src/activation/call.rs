@@ -16,6 +16,7 @@ use granary_core::time::Time;
 use super::driver::Driver;
 use super::waiter::WaitEdge;
 use super::{Waiter, record};
+use crate::modules::Target;
 use crate::wasm::{
     Fault, FaultKind, GuestCall, GuestCallError, Instance, LogLevel, LogSource, Replies, TurnFailure, TurnHost,
 };
@@ -82,7 +83,8 @@ impl TurnCalls {
             GrainKey::new(&call.key).map_err(bad)?,
         );
         let parts = self.driver.parts();
-        let (contract, method, read) = parts.modules.method(&grain.kind, &call.method)?;
+        let line = parts.modules.line(&grain.kind)?;
+        let Target { method, read, revision } = line.method(&call.method)?;
         if self.chain.len() >= CALL_DEPTH_LIMIT {
             let detail = format!("calls are nested {CALL_DEPTH_LIMIT} deep, which is the limit");
             return Err(CallFailure::before(Code::Deadlock, detail));
@@ -91,6 +93,7 @@ impl TurnCalls {
             method,
             args: call.args,
             read,
+            revision,
         };
         let once = self.once.map(|root| Once {
             call: root.child(self.driver.id(), ordinal).call_id(),
@@ -121,7 +124,7 @@ impl TurnCalls {
             chain: self.chain.clone(),
             once,
         };
-        let target = catalog.deliver(&grain, contract.durability, request, waiter);
+        let target = catalog.deliver(&grain, &line, request, waiter);
         Ok(Sent { target, token, reply })
     }
 
@@ -209,7 +212,7 @@ fn fault_end(fault: Fault) -> TurnEnd {
     }
 }
 
-fn turn_failure(failure: &TurnFailure) -> CallFailure {
+pub(super) fn turn_failure(failure: &TurnFailure) -> CallFailure {
     let code = match failure {
         TurnFailure::CpuLimit { .. } => Code::TurnTimeout,
         TurnFailure::MemoryLimit { .. } => Code::MemoryLimit,

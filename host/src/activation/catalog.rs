@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use granary_core::api::Durability;
 use granary_core::id::{GrainId, GrainName};
 use granary_core::message::Request;
 
 use super::driver::Driver;
-use super::{Parts, Waiter};
+use super::{Parts, Sweeps, Waiter};
+use crate::modules::Line;
 
 /// Locks are taken for a look-up only; this many keep two threads from meeting often.
 const SHARDS: usize = 64;
@@ -21,6 +21,8 @@ pub(crate) struct Catalog {
     /// Where the next search for a grain to evict begins.
     hand: AtomicUsize,
     pub(crate) parts: Arc<Parts>,
+    /// Types whose grains are being moved.
+    pub(super) sweeps: Sweeps,
 }
 
 impl Catalog {
@@ -29,6 +31,7 @@ impl Catalog {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hand: AtomicUsize::new(0),
             parts,
+            sweeps: Sweeps::default(),
         })
     }
 
@@ -36,14 +39,14 @@ impl Catalog {
     pub(crate) fn deliver(
         self: &Arc<Self>,
         grain: &GrainName,
-        durability: Durability,
+        line: &Arc<Line>,
         request: Request,
         waiter: Waiter,
     ) -> Arc<Driver> {
         let id = grain.id();
         let mut parcel = (request, waiter);
         loop {
-            let driver = self.driver(id, grain, durability);
+            let driver = self.driver(id, grain, line);
             match driver.arrive(parcel.0, parcel.1) {
                 None => return driver,
                 // An activation that has just ended gives the request back; it leaves the catalog at once.
@@ -99,13 +102,19 @@ impl Catalog {
         self.hand.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn driver(self: &Arc<Self>, id: GrainId, grain: &GrainName, durability: Durability) -> Arc<Driver> {
+    fn driver(self: &Arc<Self>, id: GrainId, grain: &GrainName, line: &Arc<Line>) -> Arc<Driver> {
         let mut shard = self.shard(id).lock().expect("no panic under this lock");
         shard
             .entry(id)
             .or_insert_with(|| {
                 self.parts.metrics.activations.inc();
-                Driver::new(id, grain.clone(), durability, Arc::downgrade(self), self.parts.clone())
+                Driver::new(
+                    id,
+                    grain.clone(),
+                    line.clone(),
+                    Arc::downgrade(self),
+                    self.parts.clone(),
+                )
             })
             .clone()
     }

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
-use granary_core::activation::{Activation, CommitOrder, Input, Output, TurnEnd};
+use granary_core::activation::{Activation, CommitOrder, Input, MoveEnd, Moved, Now, Output, TurnEnd};
 use granary_core::api::{CallFailure, Code, Durability};
 use granary_core::commit::{Change, Commit, Delta};
 use granary_core::id::{GrainId, GrainName, Lsn, Revision, Seq};
@@ -16,16 +16,19 @@ use granary_core::message::{Request, Token};
 
 use super::call::TurnCalls;
 use super::kept::Kept;
+use super::moving::Relocated;
 use super::residence::Residence;
 use super::restore::Origin;
 use super::{Catalog, Parts, Waiter};
-use crate::modules::Deployment;
+use crate::modules::{Deployment, Line, UpgradeFailure};
 use crate::storage::StorageError;
 
 /// One grain in memory.
 pub(crate) struct Driver {
     id: GrainId,
     name: GrainName,
+    /// Its type's revisions.
+    line: Arc<Line>,
     catalog: Weak<Catalog>,
     parts: Arc<Parts>,
     state: Mutex<State>,
@@ -61,6 +64,7 @@ impl State {
 enum Job {
     Load,
     Run(Request),
+    Move,
 }
 
 /// What has to be done once the lock is free.
@@ -85,6 +89,7 @@ pub(crate) struct DriverStatus {
     pub(crate) ballot: u64,
     pub(crate) memory_bytes: u64,
     pub(crate) idle_ms: u64,
+    pub(crate) durability: Durability,
     pub(crate) queued: usize,
     pub(crate) last_error: Option<String>,
 }
@@ -93,10 +98,11 @@ impl Driver {
     pub(crate) fn new(
         id: GrainId,
         name: GrainName,
-        durability: Durability,
+        line: Arc<Line>,
         catalog: Weak<Catalog>,
         parts: Arc<Parts>,
     ) -> Arc<Driver> {
+        let durability = line.current().contract.durability;
         let state = State {
             machine: Activation::new(durability, parts.limits),
             waiters: BTreeMap::new(),
@@ -112,6 +118,7 @@ impl Driver {
         Arc::new(Driver {
             id,
             name,
+            line,
             catalog,
             parts,
             state: Mutex::new(state),
@@ -177,12 +184,17 @@ impl Driver {
             exists: state.machine.exists(),
             revision: state.machine.revision(),
             seq: state.machine.seq(),
+            durability: state.machine.durability(),
             ballot: state.origin.as_ref().map_or(0, |origin| origin.ballot.counter),
             memory_bytes: state.residence.as_ref().map_or(0, |residence| residence.memory_bytes()),
             idle_ms: self.parts.clock.time().nanos_since(state.machine.last_used()) / 1_000_000,
             queued: state.machine.queued(),
             last_error: state.last_error.clone(),
         }
+    }
+
+    fn now(&self) -> Now {
+        self.parts.now(self.line.revision())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -193,7 +205,7 @@ impl Driver {
     fn step(self: &Arc<Self>, mut state: MutexGuard<'_, State>, input: Input) -> Option<(Request, Waiter)> {
         let mut after = After::default();
         let mut out = Vec::new();
-        state.machine.handle(self.parts.now(), input, &mut out);
+        state.machine.handle(self.now(), input, &mut out);
         let mut at = 0;
         while at < out.len() {
             // An order to commit is answered at once; what the machine says to that comes last.
@@ -219,9 +231,10 @@ impl Driver {
         match output {
             Output::Load => state.job = Some(Job::Load),
             Output::Run(request) => state.job = Some(Job::Run(request)),
+            Output::Move => state.job = Some(Job::Move),
             Output::Commit(order) => {
                 let appended = self.append(state, order);
-                state.machine.handle(self.parts.now(), appended, out);
+                state.machine.handle(self.now(), appended, out);
             }
             Output::Keep => {
                 if let Some(delta) = state.taken.take() {
@@ -251,6 +264,7 @@ impl Driver {
         let origin = state.origin.as_mut().expect("the grain was loaded before it commits");
         let change = if order.delete {
             state.kept = None;
+            self.line.stuck().forget(self.id);
             Change::Delete
         } else {
             let kept = state.kept.take().map(|kept| kept.delta());
@@ -308,7 +322,8 @@ impl Driver {
             };
             match job {
                 None => return,
-                Some(Job::Load) => self.load(),
+                Some(Job::Load) => self.load().await,
+                Some(Job::Move) => self.relocate().await,
                 Some(Job::Run(request)) => self.turn(request).await,
             }
             // A grain with a full mailbox must not keep its thread from the others.
@@ -317,9 +332,9 @@ impl Driver {
     }
 
     /// Makes the instance in the state of the last commit.
-    fn load(self: &Arc<Self>) {
+    async fn load(self: &Arc<Self>) {
         let kept = self.lock().kept();
-        let result = self.restore(kept);
+        let result = self.restore(kept).await;
         let mut state = self.lock();
         let input = match result {
             Ok((residence, loaded, origin)) => {
@@ -339,12 +354,13 @@ impl Driver {
         let calls = TurnCalls::new(self, &request);
         self.parts.metrics.turns.inc();
         let may_commit = request.may_commit();
-        let mut end = if self.is_stale(&residence) {
-            TurnEnd::Stale(request)
-        } else if let Err(failure) = self.admit(may_commit) {
-            TurnEnd::Refused(failure)
-        } else {
-            calls.clone().run(&mut residence.instance, &self.name, request).await
+        let admitted = match self.admit(may_commit) {
+            Ok(()) => self.translate(request, &residence.deployment).await,
+            Err(failure) => Err(failure),
+        };
+        let mut end = match admitted {
+            Ok(request) => calls.clone().run(&mut residence.instance, &self.name, request).await,
+            Err(failure) => TurnEnd::Refused(failure),
         };
         let mut taken = None;
         if may_commit && matches!(end, TurnEnd::Done(_) | TurnEnd::PassedOn(_)) {
@@ -368,14 +384,8 @@ impl Driver {
         );
     }
 
-    /// Whether another module than this instance's has become its type's current one.
-    fn is_stale(&self, residence: &Residence) -> bool {
-        let current = self.parts.modules.current(&self.name.kind);
-        current.is_none_or(|current| current.module != residence.deployment.module)
-    }
-
     /// Whether a turn can start, so that its commit can't fail.
-    fn admit(&self, may_commit: bool) -> Result<(), CallFailure> {
+    pub(super) fn admit(&self, may_commit: bool) -> Result<(), CallFailure> {
         if !may_commit {
             return Ok(());
         }
@@ -386,6 +396,67 @@ impl Driver {
             };
             CallFailure::before(code, error.to_string())
         })
+    }
+
+    /// Brings the state to the current revision.
+    async fn relocate(self: &Arc<Self>) {
+        let (residence, exists, unsaved) = {
+            let mut state = self.lock();
+            (state.residence.take(), state.machine.exists(), state.kept.is_some())
+        };
+        let residence = residence.expect("a grain moves from an instance that was loaded");
+        let (from, target) = (residence.deployment.revision, self.line.current());
+        let moved = Moved {
+            revision: target.revision,
+            durability: target.contract.durability,
+        };
+        let relocated = self.move_to(&target, residence, exists, unsaved).await;
+        let mut state = self.lock();
+        let end = match relocated {
+            Relocated::Moved(residence, delta) => {
+                // Of the old module's memory; the commit takes the new one's whole state.
+                state.kept = None;
+                state.taken = Some(delta);
+                self.adopt(&mut state, residence, target);
+                self.parts.metrics.upgrades.inc();
+                MoveEnd::Done(moved)
+            }
+            Relocated::Unwritten(residence) => {
+                self.adopt(&mut state, residence, target);
+                MoveEnd::Unwritten(moved)
+            }
+            Relocated::Failed(failure) => {
+                self.parts.metrics.upgrade_failures.inc();
+                let (code, reason) = (failure.code, failure.detail.clone());
+                tracing::warn!(grain = %self.name, from = from.0, to = target.revision.0, %failure, "a grain could not be moved");
+                let key = self.name.key.clone();
+                let stuck = UpgradeFailure {
+                    key,
+                    revision: from,
+                    code,
+                    reason,
+                };
+                self.line.stuck().note(target.revision, self.id, stuck);
+                MoveEnd::Failed(failure)
+            }
+            Relocated::Postponed(failure, residence) => {
+                let has_instance = residence.is_some();
+                state.residence = residence;
+                MoveEnd::Postponed { failure, has_instance }
+            }
+        };
+        self.step(state, Input::Moved(end));
+    }
+
+    fn adopt(&self, state: &mut State, residence: Box<Residence>, target: Arc<Deployment>) {
+        state.residence = Some(residence);
+        let origin = state.origin.as_mut().expect("the grain was loaded before it moves");
+        origin.deployment = target;
+        self.line.stuck().forget(self.id);
+    }
+
+    pub(super) fn line(&self) -> &Arc<Line> {
+        &self.line
     }
 
     pub(super) fn parts(&self) -> &Arc<Parts> {

@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use granary_core::activation::{Limits, Now};
-use granary_core::id::Ballot;
+use granary_core::id::{Ballot, Revision};
 use granary_core::message::Token;
 use granary_core::waits::WaitGraph;
 
@@ -26,16 +27,19 @@ pub(crate) struct Parts {
     pub(crate) waits: Arc<Mutex<WaitGraph>>,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
+    pub(crate) move_timeout: Duration,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tokens: AtomicU64,
 }
 
 impl Parts {
-    pub(crate) fn now(&self) -> Now {
+    /// What a machine is told, whose type has `target` as its current revision.
+    pub(crate) fn now(&self, target: Revision) -> Now {
         Now {
             time: self.clock.time(),
             wall: clock::wall(),
             durable: self.release.durable(),
+            target,
         }
     }
 

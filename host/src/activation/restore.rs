@@ -3,6 +3,8 @@
 //! The same act for a grain's first call, after an eviction, and after a turn that failed: the module's base image, the stored
 //! image, later deltas.
 //!
+//! A grain comes back under the module whose memory it has, whether that is current or not: moving is another step.
+//!
 //! **Not here:** when that has to be done (the machine).
 
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use std::sync::Arc;
 use granary_core::activation::Loaded;
 use granary_core::api::{CallFailure, Code};
 use granary_core::commit::Delta;
-use granary_core::id::{Ballot, Revision};
+use granary_core::id::Ballot;
 
 use super::driver::Driver;
 use super::residence::{Residence, start_failure};
@@ -28,7 +30,7 @@ pub(super) struct Origin {
 impl Driver {
     /// Brings the grain into memory in the state of its last commit, with what is `kept` in memory laid
     /// over it.
-    pub(super) fn restore(
+    pub(super) async fn restore(
         &self,
         kept: Option<(Arc<Deployment>, Delta)>,
     ) -> Result<(Residence, Loaded, Origin), CallFailure> {
@@ -40,8 +42,8 @@ impl Driver {
                 "the grain's stored state can't be read; the host's log says why",
             )
         })?;
-        let deployment = self.deployment(stored.as_ref(), kept.as_ref())?;
-        let revision = deployment.revision;
+        let deployment = self.deployment(stored.as_ref(), kept.as_ref()).await?;
+        let (revision, durability) = (deployment.revision, deployment.contract.durability);
         let head = stored.as_ref().map(|stored| &stored.head);
         let origin = Origin {
             ballot: parts.ballot(head.map(|head| &head.ballot)),
@@ -53,6 +55,7 @@ impl Driver {
                 Vec::new(),
                 Loaded {
                     revision,
+                    durability,
                     ..Loaded::default()
                 },
             ),
@@ -69,6 +72,7 @@ impl Driver {
                     exists: !deleted,
                     lsn,
                     revision,
+                    durability,
                     replies,
                 },
             ),
@@ -79,7 +83,7 @@ impl Driver {
     }
 
     /// An instance; when all room is taken, an idle grain leaves for it.
-    fn residence(&self, deployment: Arc<Deployment>, deltas: &[Delta]) -> Result<Residence, CallFailure> {
+    pub(super) fn residence(&self, deployment: Arc<Deployment>, deltas: &[Delta]) -> Result<Residence, CallFailure> {
         let first = Residence::start(self.parts(), deployment.clone(), deltas);
         let result = match first {
             Err(StartError::Overloaded { .. }) => {
@@ -93,35 +97,21 @@ impl Driver {
         result.map_err(|error| start_failure(self.name(), &error))
     }
 
-    /// The module that runs: the current one, which has to be the one whose memory this is.
-    fn deployment(
+    /// The module that runs: the one whose memory this is, or the current one for a grain without state.
+    async fn deployment(
         &self,
         stored: Option<&Stored>,
         kept: Option<&(Arc<Deployment>, Delta)>,
     ) -> Result<Arc<Deployment>, CallFailure> {
-        let kind = &self.name().kind;
-        let current =
-            self.parts().modules.current(kind).ok_or_else(|| {
-                CallFailure::before(Code::UnknownType, format!("no module of type `{kind}` is deployed"))
-            })?;
-        let stored = stored
-            .filter(|stored| !stored.deleted)
-            .map(|stored| (stored.head.revision, stored.head.module));
-        let state = kept
-            .map(|(deployment, _)| (deployment.revision, deployment.module))
-            .or(stored);
-        match state {
-            Some((revision, module)) if module != current.module => Err(other_revision(revision, current.revision)),
-            _ => Ok(current),
+        if let Some((deployment, _)) = kept {
+            return Ok(deployment.clone());
+        }
+        match stored.filter(|stored| !stored.deleted).map(|stored| &stored.head) {
+            Some(head) => {
+                let modules = &self.parts().modules;
+                modules.revision(self.line(), head.revision, head.module).await
+            }
+            None => Ok(self.line().current()),
         }
     }
-}
-
-fn other_revision(has: Revision, current: Revision) -> CallFailure {
-    let detail = format!(
-        "the grain's state belongs to revision {} of its type, revision {} is current, and moving state between revisions isn't built: \
-         deploy that module again, or delete the grain",
-        has.0, current.0
-    );
-    CallFailure::before(Code::NotImplemented, detail)
 }

@@ -23,10 +23,6 @@ use crate::description::{Contract, Method, MethodKind};
 const DIFFERENCE_LIMIT: usize = 100;
 
 /// What callers of `old` lose with `new`, a sentence each; empty when they lose nothing.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "a deploy asks it once revisions can be chosen")
-)]
 pub(crate) fn differences(old: &Contract, new: &Contract) -> Vec<String> {
     let mut found = Vec::new();
     if strength(new.durability) < strength(old.durability) {

@@ -4,19 +4,24 @@
 //! the way leaves nothing behind but, at most, module bytes that no record names.
 
 mod compat;
+mod line;
+mod stuck;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, RwLock, RwLockWriteGuard};
 
 use granary_core::api::{CallFailure, Code};
 use granary_core::id::{GrainType, ModuleHash, Revision};
 use tokio::sync::Mutex;
 
 use crate::clock;
-use crate::description::{Contract, MethodKind};
+use crate::description::Contract;
 use crate::storage::{ModuleRecord, Storage, StorageError};
 use crate::wasm::{DescribeError, Engine, Module, ModuleError};
+
+pub(crate) use self::line::{Line, Target};
+pub use self::stuck::{UpgradeFailure, UpgradeStatus};
 
 /// A deployed revision of a type.
 #[derive(Clone)]
@@ -70,9 +75,9 @@ pub struct Modules {
 struct Shared {
     engine: Arc<Engine>,
     storage: Arc<dyn Storage>,
-    /// Read with every call, written by deploys.
-    current: RwLock<BTreeMap<GrainType, Arc<Deployment>>>,
-    /// One deploy at a time: compiling takes all cores anyway, and revisions are numbered.
+    /// Read with every call, written by a type's first deploy.
+    lines: RwLock<BTreeMap<GrainType, Arc<Line>>>,
+    /// One deploy or rollback at a time: compiling takes all cores anyway, and revisions are numbered.
     deploying: Mutex<()>,
 }
 
@@ -82,20 +87,24 @@ impl Modules {
         let shared = Shared {
             engine,
             storage,
-            current: RwLock::default(),
+            lines: RwLock::default(),
             deploying: Mutex::new(()),
         };
         let modules = Modules {
             shared: Arc::new(shared),
         };
-        let mut last = BTreeMap::new();
+        let mut records: BTreeMap<GrainType, Vec<ModuleRecord>> = BTreeMap::new();
         for record in modules.shared.storage.revisions()? {
-            last.insert(record.kind.clone(), record);
+            records.entry(record.kind.clone()).or_default().push(record);
         }
-        for record in last.into_values() {
+        for (kind, revision) in modules.shared.storage.currents()? {
+            let records = records.remove(&kind).unwrap_or_default();
+            let current = records.iter().find(|record| record.revision == revision);
+            let record = current.cloned().ok_or_else(|| {
+                StorageError::Corrupt(format!("revision {} of `{kind}` is current but not known", revision.0))
+            })?;
             let name = record.module;
-            let broken =
-                |what: &str| StorageError::Corrupt(format!("module {name}, current for `{}`: {what}", record.kind));
+            let broken = |what: &str| StorageError::Corrupt(format!("module {name}, current for `{kind}`: {what}"));
             let bytes = modules
                 .shared
                 .storage
@@ -106,7 +115,8 @@ impl Modules {
                 .prepare(name, bytes)
                 .await
                 .map_err(|failure| broken(&failure.detail))?;
-            modules.shared.install(record, code, contract);
+            let line = Line::new(Arc::new(deployment(record, code, contract)), records);
+            modules.shared.lines().insert(kind, Arc::new(line));
         }
         Ok(modules)
     }
@@ -122,10 +132,9 @@ impl Modules {
         bytes: Vec<u8>,
         allow_breaking: bool,
     ) -> Result<(Arc<Deployment>, bool), CallFailure> {
-        let _ = allow_breaking;
         // Not the caller's task: a deploy goes on when its client hangs up, so it can't stop half-way.
         let shared = self.shared.clone();
-        let deploy = tokio::spawn(async move { shared.deploy(kind, bytes).await });
+        let deploy = tokio::spawn(async move { shared.deploy(kind, bytes, allow_breaking).await });
         deploy.await.unwrap_or_else(|_| {
             Err(CallFailure::before(
                 Code::Internal,
@@ -137,104 +146,197 @@ impl Modules {
     /// Makes the revision that the current one followed current again. Grains move back as they moved forth: before their
     /// next turn.
     pub async fn rollback(&self, kind: GrainType) -> Result<Arc<Deployment>, CallFailure> {
-        let detail = format!("going back with `{kind}` isn't built yet");
-        Err(CallFailure::before(Code::NotImplemented, detail))
+        let shared = self.shared.clone();
+        let rollback = tokio::spawn(async move { shared.rollback(kind).await });
+        rollback.await.unwrap_or_else(|_| {
+            Err(CallFailure::before(
+                Code::Internal,
+                "the rollback failed; the host's log says why",
+            ))
+        })
     }
 
     /// All revisions of a type, oldest first; none when the type isn't deployed.
     pub fn history(&self, kind: &GrainType) -> Vec<RevisionSummary> {
-        let summary = |current: Arc<Deployment>| RevisionSummary {
-            revision: current.revision,
-            module: current.module,
-            at_ms: current.at_ms,
-            is_current: true,
-            follows: Revision(0),
-        };
-        self.current(kind).map(summary).into_iter().collect()
+        self.shared.line(kind).map(|line| line.history()).unwrap_or_default()
+    }
+
+    /// A type's revisions, for calls to its grains.
+    pub(crate) fn line(&self, kind: &GrainType) -> Result<Arc<Line>, CallFailure> {
+        self.shared.line(kind).ok_or_else(|| unknown_type(kind))
+    }
+
+    /// A revision of a type that grains still have: the current one, or one whose code is loaded for them.
+    pub(crate) async fn revision(
+        &self,
+        line: &Line,
+        revision: Revision,
+        module: ModuleHash,
+    ) -> Result<Arc<Deployment>, CallFailure> {
+        self.shared.revision(line, revision, module).await
+    }
+
+    /// The revision of a type with this number, for what it promised its callers.
+    pub(crate) async fn numbered(&self, line: &Line, revision: Revision) -> Result<Arc<Deployment>, CallFailure> {
+        let current = line.current();
+        if current.revision == revision {
+            return Ok(current);
+        }
+        let record = line.record(revision).ok_or_else(|| {
+            let detail = format!("`{}` has no revision {}", line.kind(), revision.0);
+            CallFailure::before(Code::NoRevision, detail)
+        })?;
+        self.shared.revision(line, revision, record.module).await
+    }
+
+    /// Grains that are known to be stuck on an older revision than their type's current one.
+    pub(crate) fn stuck(&self) -> u64 {
+        let lines = self.shared.lines.read().expect("no panic under this lock");
+        lines.values().map(|line| line.stuck().count()).sum()
     }
 
     /// A type's current revision.
     pub fn current(&self, kind: &GrainType) -> Option<Arc<Deployment>> {
-        self.shared.current(kind)
+        self.shared.line(kind).map(|line| line.current())
     }
 
     /// The current revision of every type, in order.
     pub fn all(&self) -> Vec<Arc<Deployment>> {
-        self.shared
-            .current
-            .read()
-            .expect("no panic under this lock")
-            .values()
-            .cloned()
-            .collect()
-    }
-
-    /// A method of a type's current revision: its type's contract, its name to keep, and whether it only reads.
-    pub(crate) fn method(
-        &self,
-        kind: &GrainType,
-        method: &str,
-    ) -> Result<(Arc<Contract>, Arc<str>, bool), CallFailure> {
-        let deployment = self.current(kind).ok_or_else(|| {
-            let detail = format!("no module of type `{kind}` is deployed: `granary deploy` does that");
-            CallFailure::before(Code::UnknownType, detail)
-        })?;
-        let contract = &deployment.contract;
-        let (name, found) = contract.method(method).ok_or_else(|| {
-            let names: Vec<_> = contract
-                .description
-                .methods
-                .iter()
-                .map(|method| method.name.as_str())
-                .collect();
-            let detail = format!("`{kind}` has no method `{method}`; it has {}", names.join(", "));
-            CallFailure::before(Code::UnknownMethod, detail)
-        })?;
-        Ok((contract.clone(), name.clone(), found.kind == MethodKind::Read))
+        let lines = self.shared.lines.read().expect("no panic under this lock");
+        lines.values().map(|line| line.current()).collect()
     }
 }
 
 impl Shared {
-    fn current(&self, kind: &GrainType) -> Option<Arc<Deployment>> {
-        self.current
-            .read()
-            .expect("no panic under this lock")
-            .get(kind)
-            .cloned()
+    fn lines(&self) -> RwLockWriteGuard<'_, BTreeMap<GrainType, Arc<Line>>> {
+        self.lines.write().expect("no panic under this lock")
     }
 
-    async fn deploy(self: Arc<Self>, kind: GrainType, bytes: Vec<u8>) -> Result<(Arc<Deployment>, bool), CallFailure> {
+    fn line(&self, kind: &GrainType) -> Option<Arc<Line>> {
+        self.lines.read().expect("no panic under this lock").get(kind).cloned()
+    }
+
+    async fn deploy(
+        self: Arc<Self>,
+        kind: GrainType,
+        bytes: Vec<u8>,
+        allow_breaking: bool,
+    ) -> Result<(Arc<Deployment>, bool), CallFailure> {
         let _one = self.deploying.lock().await;
         let module = ModuleHash(*blake3::hash(&bytes).as_bytes());
-        let current = self.current(&kind);
+        let line = self.line(&kind);
+        let current = line.as_ref().map(|line| line.current());
         if let Some(current) = current.as_ref().filter(|current| current.module == module) {
             return Ok((current.clone(), false));
         }
         let (code, contract) = self.prepare(module, bytes.clone()).await?;
-        let follows = current.map_or(Revision(0), |current| current.revision);
-        let revision = Revision(follows.0 + 1);
+        if let Some(current) = current.as_ref().filter(|_| !allow_breaking) {
+            agree(current, &contract)?;
+        }
         let record = ModuleRecord {
-            kind,
-            revision,
+            kind: kind.clone(),
+            revision: line.as_ref().map_or(Revision(1), |line| line.next()),
             module,
             at_ms: clock::wall().0,
-            follows,
+            follows: current.map_or(Revision(0), |current| current.revision),
         };
         let (shared, stored) = (self.clone(), record.clone());
-        let store = move || -> Result<(), StorageError> {
+        self.store(move || {
             shared.storage.put_module(&bytes)?;
             shared.storage.put_revision(&stored)
-        };
-        let result = tokio::task::spawn_blocking(store).await.expect("storage doesn't panic");
+        })
+        .await?;
+        tracing::info!(%kind, revision = record.revision.0, %module, "deployed");
+        let deployment = Arc::new(deployment(record.clone(), code, contract));
+        match line {
+            Some(line) => line.advance(deployment.clone(), Some(record)),
+            None => {
+                let line = Arc::new(Line::new(deployment.clone(), vec![record]));
+                self.lines().insert(kind, line);
+            }
+        }
+        Ok((deployment, true))
+    }
+
+    async fn rollback(self: Arc<Self>, kind: GrainType) -> Result<Arc<Deployment>, CallFailure> {
+        let _one = self.deploying.lock().await;
+        let line = self.line(&kind).ok_or_else(|| unknown_type(&kind))?;
+        let current = line.current().revision;
+        let before = line.before(current).ok_or_else(|| {
+            let detail = format!(
+                "revision {} of `{kind}` is the first: there is none to go back to",
+                current.0
+            );
+            CallFailure::before(Code::NoRevision, detail)
+        })?;
+        let deployment = self.revision(&line, before.revision, before.module).await?;
+        let (shared, revision) = (self.clone(), before.revision);
+        let of = kind.clone();
+        self.store(move || shared.storage.switch(&of, revision)).await?;
+        tracing::info!(%kind, from = current.0, to = revision.0, "rolled back");
+        line.advance(deployment.clone(), None);
+        Ok(deployment)
+    }
+
+    /// Writes on a thread that may wait for the disk.
+    async fn store(
+        &self,
+        write: impl FnOnce() -> Result<(), StorageError> + Send + 'static,
+    ) -> Result<(), CallFailure> {
+        let result = tokio::task::spawn_blocking(write).await.expect("storage doesn't panic");
         result.map_err(|error| match error {
             StorageError::DiskReserve { .. } => CallFailure::before(Code::DiskReserve, error.to_string()),
             error => {
-                tracing::error!(%error, "a module can't be stored");
-                CallFailure::before(Code::Internal, "the module can't be stored; the host's log says why")
+                tracing::error!(%error, "a revision can't be stored");
+                CallFailure::before(Code::Internal, "the revision can't be stored; the host's log says why")
             }
-        })?;
-        tracing::info!(kind = %record.kind, revision = revision.0, %module, "deployed");
-        Ok((self.install(record, code, contract), true))
+        })
+    }
+
+    async fn revision(
+        &self,
+        line: &Line,
+        revision: Revision,
+        module: ModuleHash,
+    ) -> Result<Arc<Deployment>, CallFailure> {
+        let current = line.current();
+        if current.module == module {
+            return Ok(current);
+        }
+        // Held while the code is made ready: all who want it wait for one.
+        let mut older = line.older().await;
+        if let Some(found) = older.find(revision, module) {
+            return Ok(found);
+        }
+        let lost = |what: &str| {
+            tracing::error!(kind = %line.kind(), revision = revision.0, %module, what, "a revision can't be loaded");
+            let detail = format!(
+                "revision {} of `{}`, which this grain is on, can't be loaded; the host's log says why",
+                revision.0,
+                line.kind()
+            );
+            CallFailure::before(Code::Internal, detail)
+        };
+        let bytes = match self.storage.module(&module) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Err(lost("its bytes are missing")),
+            Err(error) => return Err(lost(&error.to_string())),
+        };
+        let (code, contract) = match self.prepare(module, bytes).await {
+            Ok(ready) => ready,
+            Err(failure) if failure.code == Code::Overloaded => return Err(failure),
+            Err(failure) => return Err(lost(&failure.detail)),
+        };
+        let record = line.record(revision).unwrap_or(ModuleRecord {
+            kind: line.kind().clone(),
+            revision,
+            module,
+            at_ms: 0,
+            follows: Revision(0),
+        });
+        let deployment = Arc::new(deployment(ModuleRecord { module, ..record }, code, contract));
+        older.keep(deployment.clone());
+        Ok(deployment)
     }
 
     /// Validates, compiles and describes.
@@ -252,28 +354,46 @@ impl Shared {
         let contract = Contract::read(&document).map_err(|detail| CallFailure::before(Code::BadModule, detail))?;
         Ok((code, contract))
     }
+}
 
-    fn install(&self, record: ModuleRecord, code: Arc<Module>, contract: Contract) -> Arc<Deployment> {
-        let ModuleRecord {
-            kind,
-            revision,
-            module,
-            at_ms,
-            ..
-        } = record;
-        let deployment = Arc::new(Deployment {
-            kind: kind.clone(),
-            revision,
-            module,
-            at_ms,
-            contract: Arc::new(contract),
-            code,
-        });
-        self.current
-            .write()
-            .expect("no panic under this lock")
-            .insert(kind, deployment.clone());
-        deployment
+/// Whether a new module offers its callers all that the current one does.
+fn agree(current: &Deployment, new: &Contract) -> Result<(), CallFailure> {
+    let differences = compat::differences(&current.contract, new);
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let detail = format!(
+        "callers of revision {} of `{}` would lose: {}",
+        current.revision.0,
+        current.kind,
+        differences.join("; ")
+    );
+    Err(CallFailure {
+        error: serde_json::to_vec(&differences).ok(),
+        ..CallFailure::before(Code::BreakingChange, detail)
+    })
+}
+
+fn unknown_type(kind: &GrainType) -> CallFailure {
+    let detail = format!("no module of type `{kind}` is deployed: `granary deploy` does that");
+    CallFailure::before(Code::UnknownType, detail)
+}
+
+fn deployment(record: ModuleRecord, code: Arc<Module>, contract: Contract) -> Deployment {
+    let ModuleRecord {
+        kind,
+        revision,
+        module,
+        at_ms,
+        ..
+    } = record;
+    Deployment {
+        kind,
+        revision,
+        module,
+        at_ms,
+        contract: Arc::new(contract),
+        code,
     }
 }
 

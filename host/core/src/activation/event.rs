@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::api::CallFailure;
+use crate::api::{CallFailure, Durability};
 use crate::id::{Lsn, Revision, Seq};
 use crate::message::{Reply, Request, Token};
 use crate::reply_table::{Outcome, ReplyTable, StoredReply};
@@ -41,6 +41,8 @@ pub struct Now {
     pub wall: WallMillis,
     /// Up to here the commit log is durable.
     pub durable: Lsn,
+    /// The revision that is current for the grain's type; 0 when none is known.
+    pub target: Revision,
 }
 
 /// What happens to an activation.
@@ -59,6 +61,8 @@ pub enum Input {
         /// The highest horizon among the replies that the turn has seen.
         seen: Lsn,
     },
+    /// The move is over; answers [`Output::Move`].
+    Moved(MoveEnd),
     /// The commit has its place; answers [`Output::Commit`] at once, before any other input.
     Appended {
         /// Its place.
@@ -85,6 +89,8 @@ pub struct Loaded {
     pub lsn: Lsn,
     /// The revision that will run.
     pub revision: Revision,
+    /// What that revision promises.
+    pub durability: Durability,
     /// Its stored replies.
     pub replies: ReplyTable,
 }
@@ -100,9 +106,33 @@ pub enum TurnEnd {
     Refused(CallFailure),
     /// By a trap or a limit; the instance is unusable.
     Failed(CallFailure),
-    /// It did not begin: the instance is of a module that is no longer current. The request comes back and waits, as the
-    /// first, until the grain is loaded again.
-    Stale(Request),
+}
+
+/// How a move to another revision ended.
+#[derive(Debug)]
+pub enum MoveEnd {
+    /// The instance is one of the other revision and holds the state: commit it whole.
+    Done(Moved),
+    /// The instance is one of the other revision, and there is nothing to commit: no state, or the same module.
+    Unwritten(Moved),
+    /// Old code, new code or a limit refuses; there is no instance. The grain stays as it is.
+    Failed(CallFailure),
+    /// The host has no room for a move: another time, and a turn before that.
+    Postponed {
+        /// Which room.
+        failure: CallFailure,
+        /// Whether the instance is still there, as it was.
+        has_instance: bool,
+    },
+}
+
+/// Where a grain has moved.
+#[derive(Clone, Copy, Debug)]
+pub struct Moved {
+    /// The revision that runs.
+    pub revision: Revision,
+    /// What it promises.
+    pub durability: Durability,
 }
 
 /// What is to be done.
@@ -112,7 +142,9 @@ pub enum Output {
     Load,
     /// Run a turn; answer with [`Input::Ended`].
     Run(Request),
-    /// Take what changed since the last commit and append it; answer with [`Input::Appended`] at once.
+    /// Bring the state to the current revision; answer with [`Input::Moved`].
+    Move,
+    /// Take what changed since the last commit (all of it, after a move) and append it; answer with [`Input::Appended`] at once.
     Commit(CommitOrder),
     /// Take what the turn changed and keep it in memory, for when the instance has to be rebuilt (`volatile`).
     Keep,

@@ -1,7 +1,11 @@
 //! The machine against a tiny world: a log that becomes durable when the test says so.
 
+mod moving;
+
 use super::*;
+use crate::api::Code;
 use crate::id::{CallId, RequestId};
+use crate::reply_table::{Outcome, REPLY_LIMIT};
 
 struct World {
     machine: Activation,
@@ -11,6 +15,9 @@ struct World {
     running: Option<Request>,
     log: Vec<String>,
     committed: Vec<Seq>,
+    /// What the grain's last commit was made by.
+    revision: Revision,
+    durability: Durability,
 }
 
 impl World {
@@ -26,6 +33,8 @@ impl World {
             running: None,
             log: Vec::new(),
             committed: Vec::new(),
+            revision: Revision(1),
+            durability,
         }
     }
 
@@ -45,7 +54,8 @@ impl World {
                 let loaded = Loaded {
                     seq,
                     exists: seq > Seq(0),
-                    revision: Revision(1),
+                    revision: self.revision,
+                    durability: self.durability,
                     ..Loaded::default()
                 };
                 self.input(Input::Loaded(loaded));
@@ -71,6 +81,7 @@ impl World {
                 };
                 self.log.push(format!("answer {} {word}", token.0));
             }
+            Output::Move => self.log.push("move".into()),
             Output::Keep => self.log.push("keep".into()),
             Output::Drop => self.log.push("drop".into()),
             Output::Return(request) => self.log.push(format!("return {}", request.token.0)),
@@ -109,6 +120,7 @@ fn request(token: u64) -> Request {
             method: "add".into(),
             args: b"[1]".to_vec(),
             read: false,
+            revision: Revision(1),
         },
         caller: Caller::Outside,
         deadline: Time(1000),
@@ -123,6 +135,7 @@ fn read(token: u64) -> Request {
             method: "get".into(),
             args: b"[]".to_vec(),
             read: true,
+            revision: Revision(1),
         },
         ..request(token)
     }
@@ -438,19 +451,4 @@ fn a_failed_load_answers_all_that_wait_and_is_tried_again() {
     out.clear();
     machine.handle(Now::default(), Input::Arrive(request(3)), &mut out);
     assert!(matches!(out[..], [Output::Load]));
-}
-
-#[test]
-fn a_turn_on_a_stale_instance_is_begun_again_on_a_new_one_before_all_others() {
-    let mut world = World::new(Durability::Committed);
-    world.call(1);
-    world.call(2);
-    let request = world.running.take().unwrap();
-    world.input(Input::Ended {
-        end: TurnEnd::Stale(request),
-        seen: Lsn(0),
-    });
-    world.expect(&["load", "run 1", "drop", "load", "run 1"]);
-    world.end_well();
-    world.expect(&["commit 1", "run 2"]);
 }

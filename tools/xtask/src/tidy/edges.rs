@@ -35,7 +35,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("http", &["description", "modules", "router"]),
     ("lib", &[]),
     ("modules", &["clock", "description", "storage", "wasm"]),
-    ("router", &["activation"]),
+    ("router", &["activation", "modules"]),
     ("snapshot", &[]),
     ("storage", &[]),
     ("telemetry", &[]),

@@ -1,0 +1,251 @@
+//! Moves all grains of a type to its current revision, not only those that somebody calls.
+//!
+//! A sweep asks grain by grain, through their mailboxes, some at a time; it goes on when whoever started it is gone, and ends
+//! early when another revision becomes current.
+//!
+//! **Not here:** how one grain moves, which grains are stuck (`modules`).
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use granary_core::api::{CallFailure, Code};
+use granary_core::id::{GrainKey, GrainName, GrainType, RequestId, Revision};
+use granary_core::message::{Caller, Request, Work};
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::{Catalog, UpgradeStatus, Waiter};
+use crate::modules::Line;
+
+/// Grains that move at the same time. More would only wait for processors, and take room from grains that are called.
+const PARALLEL: usize = 32;
+/// Keys looked at in one go.
+const PAGE: usize = 1000;
+/// How often a grain is asked again that has no room, or callers enough.
+const ATTEMPTS: u32 = 8;
+/// How long before that, at first; doubles each time.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The last sweep of each type.
+#[derive(Debug, Default)]
+pub(crate) struct Sweeps {
+    by_type: Mutex<BTreeMap<GrainType, Started>>,
+}
+
+#[derive(Debug)]
+struct Started {
+    sweep: Arc<Sweep>,
+    task: JoinHandle<()>,
+}
+
+/// How far one sweep is.
+#[derive(Debug, Default)]
+struct Sweep {
+    target: Revision,
+    total: AtomicU64,
+    moved: AtomicU64,
+    failed: AtomicU64,
+    is_over: AtomicBool,
+}
+
+impl Catalog {
+    /// Starts a sweep of a type's grains, unless one to the same revision is going on.
+    pub(crate) fn sweep(self: &Arc<Self>, line: &Arc<Line>) -> UpgradeStatus {
+        {
+            let mut sweeps = self.sweeps.by_type.lock().expect("no panic under this lock");
+            let target = line.revision();
+            let goes_on = sweeps
+                .get(line.kind())
+                .is_some_and(|started| started.sweep.goes_on(target));
+            if !goes_on {
+                let sweep = Arc::new(Sweep {
+                    target,
+                    ..Sweep::default()
+                });
+                let task = tokio::spawn(run(self.clone(), line.clone(), sweep.clone()));
+                // An earlier one to another revision sees for itself that it's out of date.
+                sweeps.insert(line.kind().clone(), Started { sweep, task });
+            }
+        }
+        self.sweep_status(line)
+    }
+
+    /// How far a type's last sweep is.
+    pub(crate) fn sweep_status(&self, line: &Line) -> UpgradeStatus {
+        let sweeps = self.sweeps.by_type.lock().expect("no panic under this lock");
+        let revision = line.revision();
+        let sweep = sweeps.get(line.kind()).map(|started| &started.sweep);
+        let sweep = sweep.filter(|sweep| sweep.target == revision);
+        let count = |of: fn(&Sweep) -> &AtomicU64| sweep.map_or(0, |sweep| of(sweep).load(Ordering::Acquire));
+        // In this order: what is counted as done was counted in the total before.
+        let (moved, failed) = (count(|sweep| &sweep.moved), count(|sweep| &sweep.failed));
+        let total = count(|sweep| &sweep.total).max(moved + failed);
+        UpgradeStatus {
+            kind: line.kind().clone(),
+            revision,
+            total,
+            moved,
+            failed,
+            left: total - moved - failed,
+            running: sweep.is_some_and(|sweep| sweep.goes_on(revision)),
+            failures: line.stuck().listed(),
+        }
+    }
+
+    /// Ends all sweeps; what they have not come to moves with its next call.
+    pub(crate) async fn stop_sweeps(&self) {
+        let started = std::mem::take(&mut *self.sweeps.by_type.lock().expect("no panic under this lock"));
+        for Started { task, .. } in started.into_values() {
+            task.abort();
+            // Whether it ended or was ended is the same now.
+            let _ = task.await;
+        }
+    }
+}
+
+impl Sweep {
+    fn goes_on(&self, target: Revision) -> bool {
+        self.target == target && !self.is_over.load(Ordering::Acquire)
+    }
+}
+
+async fn run(catalog: Arc<Catalog>, line: Arc<Line>, sweep: Arc<Sweep>) {
+    if let Err(error) = go_through(&catalog, &line, &sweep).await {
+        tracing::error!(kind = %line.kind(), %error, "a sweep ends early: keys can't be listed");
+    }
+    let (moved, failed) = (&sweep.moved, &sweep.failed);
+    tracing::info!(
+        kind = %line.kind(),
+        revision = sweep.target.0,
+        moved = moved.load(Ordering::Acquire),
+        failed = failed.load(Ordering::Acquire),
+        "swept"
+    );
+    sweep.is_over.store(true, Ordering::Release);
+}
+
+async fn go_through(catalog: &Arc<Catalog>, line: &Arc<Line>, sweep: &Arc<Sweep>) -> Result<(), CallFailure> {
+    // First all are counted, so that whoever watches sees how many there are.
+    let mut after = None;
+    while let Some(page) = page(catalog, line, &mut after).await? {
+        sweep.total.fetch_add(page.len() as u64, Ordering::AcqRel);
+    }
+    let mut moving = JoinSet::new();
+    let mut after = None;
+    while let Some(page) = page(catalog, line, &mut after).await? {
+        for key in page {
+            if line.revision() != sweep.target {
+                return Ok(());
+            }
+            if moving.len() >= PARALLEL {
+                moving.join_next().await;
+            }
+            let grain = GrainName::new(line.kind().clone(), key);
+            moving.spawn(one(catalog.clone(), line.clone(), sweep.clone(), grain));
+        }
+    }
+    // What is in memory only isn't among the keys.
+    for shard in 0..catalog.steps() {
+        for driver in catalog.some(shard) {
+            let status = driver.status();
+            let is_ours = driver.name().kind == *line.kind();
+            if is_ours && status.exists && status.seq.0 == 0 && status.revision != sweep.target {
+                if moving.len() >= PARALLEL {
+                    moving.join_next().await;
+                }
+                sweep.total.fetch_add(1, Ordering::AcqRel);
+                moving.spawn(one(catalog.clone(), line.clone(), sweep.clone(), driver.name().clone()));
+            }
+        }
+    }
+    while moving.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// The next keys behind `after`, which moves on.
+async fn page(
+    catalog: &Arc<Catalog>,
+    line: &Line,
+    after: &mut Option<Option<GrainKey>>,
+) -> Result<Option<Vec<GrainKey>>, CallFailure> {
+    let from = match after {
+        None => None,
+        Some(None) => return Ok(None),
+        Some(Some(key)) => Some(key.clone()),
+    };
+    let (storage, kind) = (catalog.parts.storage.clone(), line.kind().clone());
+    let list = move || storage.list(&kind, "", from.as_ref(), PAGE);
+    let listing = tokio::task::spawn_blocking(list).await.expect("storage doesn't panic");
+    let listing = listing.map_err(|error| CallFailure::before(Code::Internal, error.to_string()))?;
+    *after = Some(listing.keys.last().filter(|_| listing.more).cloned());
+    Ok(Some(listing.keys))
+}
+
+/// Moves one grain, and counts it.
+async fn one(catalog: Arc<Catalog>, line: Arc<Line>, sweep: Arc<Sweep>, grain: GrainName) {
+    let mut pause = PAUSE;
+    for attempt in 1.. {
+        match ask(&catalog, &line, &grain).await {
+            Ok(()) => {
+                sweep.moved.fetch_add(1, Ordering::AcqRel);
+                return;
+            }
+            Err(failure) => {
+                if line.revision() != sweep.target {
+                    return;
+                }
+                if !failure.code.is_retryable() || attempt == ATTEMPTS {
+                    tracing::debug!(%grain, %failure, "a sweep could not move a grain");
+                    sweep.failed.fetch_add(1, Ordering::AcqRel);
+                    return;
+                }
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+}
+
+async fn ask(catalog: &Arc<Catalog>, line: &Arc<Line>, grain: &GrainName) -> Result<(), CallFailure> {
+    let parts = &catalog.parts;
+    let was_here = catalog.find(grain.id()).is_some();
+    if !was_here {
+        let head = parts.storage.head(grain);
+        let is_current = |module| module == line.current().module;
+        // What can't be read fails when it's loaded, and says so then.
+        if let Ok(Some(head)) = &head
+            && (head.deleted || is_current(head.head.module))
+        {
+            return Ok(());
+        }
+    }
+    let timeout = parts.move_timeout * 2;
+    let token = parts.token();
+    let request = Request {
+        token,
+        id: RequestId([0; 16]),
+        work: Work::Move,
+        caller: Caller::Outside,
+        deadline: parts.clock.time().plus_nanos(timeout.as_nanos() as u64),
+        chain: Arc::new([]),
+        once: None,
+    };
+    let (waiter, mut reply) = Waiter::new(None);
+    let driver = catalog.deliver(grain, line, request, waiter);
+    let answer = match tokio::time::timeout(timeout, &mut reply).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            driver.withdraw(token);
+            reply.await
+        }
+    };
+    if !was_here {
+        // Nobody has called it: it doesn't take the place of one that is.
+        driver.evict();
+    }
+    match answer {
+        Ok((reply, _)) => reply.result.map(drop),
+        Err(_) => Err(CallFailure::before(Code::Internal, "the host stops")),
+    }
+}
