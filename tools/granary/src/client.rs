@@ -99,6 +99,9 @@ fn problem(status: StatusCode, text: &str) -> String {
         return format!("the host answered {status}: {text}");
     };
     let field = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
+    if problem["code"] == "breaking_change" {
+        return breaking(&problem);
+    }
     let mut said = format!("{} ({})", field("detail"), field("code"));
     if !problem["error"].is_null() {
         said += &format!("\n  error: {}", problem["error"]);
@@ -107,4 +110,28 @@ fn problem(status: StatusCode, text: &str) -> String {
         said += "\n  whether it took effect is unknown";
     }
     said + &format!("\n  request: {}", field("request_id"))
+}
+
+/// A deploy that would take something from callers: what, a line each.
+fn breaking(problem: &Value) -> String {
+    let mut said = "the module takes something from callers of the revision before (breaking_change):".to_owned();
+    for difference in problem["error"].as_array().into_iter().flatten() {
+        said += &format!("\n  {}", difference.as_str().unwrap_or_default());
+    }
+    said + "\nNothing was deployed. `--allow-breaking` deploys it nevertheless"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_deploy_lists_what_callers_lose_and_the_way_out() {
+        let text = r#"{"code": "breaking_change", "detail": "...", "error": ["`get` is gone", "`put` is gone"]}"#;
+        assert_eq!(
+            problem(StatusCode::CONFLICT, text),
+            "the module takes something from callers of the revision before (breaking_change):\n  `get` is gone\n  \
+             `put` is gone\nNothing was deployed. `--allow-breaking` deploys it nevertheless"
+        );
+    }
 }

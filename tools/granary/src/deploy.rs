@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use serde_json::Value;
 use ureq::http::Method;
 
 use crate::address::segment;
 use crate::client::Client;
-use crate::{Failure, Target, build, units};
+use crate::{Failure, Target, build, sweep, units};
 
 /// Uploads a module
 #[derive(Args, Debug)]
@@ -21,6 +22,15 @@ pub(crate) struct Deploy {
     /// How long to wait for the host to be there
     #[arg(long, value_name = "DURATION", value_parser = units::duration)]
     wait: Option<Duration>,
+    /// Moves every grain to this revision now, not only at its next call, and shows how far that is
+    #[arg(long)]
+    now: bool,
+    /// Deploys a module that takes something from its callers, too
+    #[arg(long)]
+    allow_breaking: bool,
+    /// Prints one JSON document at the end
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     target: Target,
 }
@@ -43,21 +53,51 @@ impl Deploy {
         if let Some(limit) = self.wait {
             client.wait(limit)?;
         }
-        let answer = client.send(Method::PUT, &format!("/v1/modules/{}", segment(&kind)), bytes)?;
+        let query = if self.allow_breaking {
+            "?allow_breaking=true"
+        } else {
+            ""
+        };
+        let answer = client.send(Method::PUT, &format!("/v1/modules/{}{query}", segment(&kind)), bytes)?;
         let deployed = answer.value()?;
-        let hash = deployed["blake3"].as_str().unwrap_or_default();
         let was = if answer.status == 201 {
             "deployed"
         } else {
             "is current already"
         };
-        println!(
-            "{kind} revision {} {was} ({})",
-            deployed["revision"],
-            hash.get(..12).unwrap_or(hash)
-        );
-        Ok(())
+        finish(&client, &kind, deployed, was, self.now, self.json)
     }
+}
+
+/// Tells which revision is current now, and moves the grains if that's wanted.
+pub(crate) fn finish(
+    client: &Client,
+    kind: &str,
+    mut current: Value,
+    was: &str,
+    now: bool,
+    json: bool,
+) -> Result<(), Failure> {
+    let hash = current["blake3"].as_str().unwrap_or_default();
+    let line = format!(
+        "{kind} revision {} {was} ({})",
+        current["revision"],
+        hash.get(..12).unwrap_or(hash)
+    );
+    if !json {
+        println!("{line}");
+    }
+    let upgrade = if now {
+        sweep::run(client, kind, json)?
+    } else {
+        Value::Null
+    };
+    let verdict = if now { sweep::verdict(&upgrade) } else { Ok(()) };
+    if json {
+        current["upgrade"] = upgrade;
+        println!("{current}");
+    }
+    verdict
 }
 
 /// The type that a module's file is named for.

@@ -33,6 +33,10 @@ pub(crate) fn print(value: &Value, as_json: bool) {
         Some(fields) if !as_json => {
             for (name, value) in fields {
                 match value {
+                    Value::Object(_) if name == "upgrade_failure" => {
+                        let word = |name: &str| value[name].as_str().unwrap_or_default();
+                        println!("{name:<24} {}: {}", word("code"), word("reason"));
+                    }
                     Value::String(text) => println!("{name:<24} {text}"),
                     Value::Null => println!("{name:<24} -"),
                     other => println!("{name:<24} {other}"),

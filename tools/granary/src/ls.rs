@@ -42,13 +42,30 @@ fn types(client: &Client, as_json: bool) -> Result<(), Failure> {
     for module in modules["modules"].as_array().into_iter().flatten() {
         let word = |name: &str| module[name].as_str().unwrap_or_default().to_owned();
         println!(
-            "{:<24} revision {:<4} {}",
+            "{:<24} revision {:<4} {:<10} {}",
             word("type"),
             module["revision"],
-            word("durability")
+            word("durability"),
+            upgrading(module)
         );
     }
     Ok(())
+}
+
+/// What of a type isn't on its current revision, as far as somebody has tried; empty when there is nothing to say.
+pub(crate) fn upgrading(module: &Value) -> String {
+    let upgrade = &module["upgrade"];
+    let failed = upgrade["failed"].as_u64().unwrap_or(0);
+    let stuck = match failed {
+        0 => String::new(),
+        1 => "1 grain could not be moved to it".to_owned(),
+        more => format!("{more} grains could not be moved to it"),
+    };
+    match (upgrade["running"] == true, failed) {
+        (false, _) => stuck,
+        (true, 0) => format!("moving: {} left", upgrade["left"]),
+        (true, _) => format!("moving: {} left; {stuck}", upgrade["left"]),
+    }
 }
 
 /// Prints page after page: a type may have more keys than fit in memory.

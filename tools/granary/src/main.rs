@@ -12,7 +12,9 @@ mod file;
 mod inspect;
 mod ls;
 mod rm;
+mod rollback;
 mod status;
+mod sweep;
 mod units;
 mod up;
 
@@ -36,6 +38,8 @@ enum Verb {
     Build(build::Build),
     /// Uploads a module: the one given, or the crate in this folder after building it
     Deploy(deploy::Deploy),
+    /// Goes back to a type's revision before the current one
+    Rollback(rollback::Rollback),
     /// Calls a grain's method and prints its value
     Call(call::Call),
     /// Lists types, or the keys of a type
@@ -97,6 +101,7 @@ fn main() -> ExitCode {
         Verb::Up(up) => up.run(),
         Verb::Build(build) => build.run(),
         Verb::Deploy(deploy) => deploy.run(),
+        Verb::Rollback(rollback) => rollback.run(),
         Verb::Call(call) => call.run(),
         Verb::Ls(ls) => ls.run(),
         Verb::Inspect(inspect) => inspect.run(),
@@ -131,6 +136,9 @@ mod tests {
             "granary up --token-file t --allow-host a --allow-host b --allow-origin https://c",
             "granary deploy",
             "granary deploy counter.wasm --type clicks --host http://h:1 --wait 10s",
+            "granary deploy --now --allow-breaking --json",
+            "granary rollback counter",
+            "granary rollback counter --now --json",
             "granary call counter/a add n=1 m=2 --host http://h:1",
             "granary ls counter --prefix a --json",
             "granary inspect counter/a --json",
