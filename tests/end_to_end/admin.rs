@@ -1,6 +1,6 @@
 //! Modules, probes, metrics, the view of the host, and what isn't built yet.
 
-use granary_tests::{Host, Request, built};
+use granary_tests::{Host, built};
 use serde_json::Value;
 
 #[test]
@@ -91,9 +91,6 @@ fn what_is_not_built_says_so() {
     for path in ["/v1/logs", "/v1/openapi.json", "/"] {
         client.fetch(path).problem(501, "not_implemented");
     }
-    client
-        .send(&Request::new("POST", "/v1/modules/counter/rollback"))
-        .problem(501, "not_implemented");
 }
 
 #[test]
@@ -118,23 +115,4 @@ fn what_guests_write_is_in_the_log_with_grain_and_request() {
             "{line}"
         );
     }
-}
-
-#[test]
-fn state_of_another_module_is_left_alone_until_upgrades_are_built() {
-    let host = Host::start();
-    let mut client = host.client();
-    let deploy = |guest: &str| host.client().deploy("thing", &built::module_bytes(guest));
-    deploy("counter").expect(201);
-    client.call("thing/old/add", "[5]").expect(200);
-    assert_eq!(deploy("probe").expect(201).json()["revision"], 2);
-    let problem = client.call("thing/old/add", "[1]").problem(501, "not_implemented");
-    assert_eq!(problem["committed"], "no");
-    assert_eq!(
-        client.call("thing/new/add", "[1]").integer(),
-        1,
-        "new grains run the new module"
-    );
-    deploy("counter").expect(201);
-    assert_eq!(client.call("thing/old/add", "[1]").integer(), 6, "nothing was lost");
 }

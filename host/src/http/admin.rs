@@ -16,6 +16,7 @@ use super::error::Refusal;
 use super::exchange::{Api, Caller};
 use super::inside::Inside;
 use super::modules;
+use super::upgrades;
 
 type Shared<H> = State<Arc<Api<H>>>;
 
@@ -24,7 +25,11 @@ pub(super) fn routes<H: Inside>(api: Arc<Api<H>>) -> Router {
     Router::new()
         .route("/v1/modules", get(modules::list::<H>))
         .route("/v1/modules/{type}", get(modules::one::<H>).put(modules::put::<H>))
-        .route("/v1/modules/{type}/rollback", post(modules::rollback))
+        .route("/v1/modules/{type}/rollback", post(upgrades::rollback::<H>))
+        .route(
+            "/v1/modules/{type}/upgrade",
+            get(upgrades::status::<H>).post(upgrades::start::<H>),
+        )
         .route("/v1/cluster", get(cluster::<H>))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz::<H>))

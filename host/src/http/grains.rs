@@ -12,6 +12,7 @@ use super::error::Refusal;
 use super::exchange::{Api, Caller};
 use super::inside::Inside;
 use super::invoke::deployed;
+use super::upgrades;
 use super::{Response, full, headers, query};
 
 /// Keys on a page unless the caller says otherwise.
@@ -43,7 +44,7 @@ pub(super) async fn one<H: Inside>(
 }
 
 async fn status<H: Inside>(api: &Arc<Api<H>>, grain: GrainName) -> Result<Response, Refusal> {
-    deployed(&api.inside, &grain.kind)?;
+    let current = deployed(&api.inside, &grain.kind)?.revision;
     let name = grain.clone();
     let status = aside(api, move |inside| inside.status(&name)).await?;
     Ok(json_response(&json!({
@@ -53,6 +54,7 @@ async fn status<H: Inside>(api: &Arc<Api<H>>, grain: GrainName) -> Result<Respon
         "resident": status.resident,
         "host": api.facts.host.to_string(),
         "revision": status.revision.0,
+        "current_revision": current.0,
         "ballot": status.ballot,
         "seq": status.seq.0,
         "memory_bytes": status.memory_bytes,
@@ -60,6 +62,7 @@ async fn status<H: Inside>(api: &Arc<Api<H>>, grain: GrainName) -> Result<Respon
         "queued": status.queued,
         "durability": status.durability.as_str(),
         "last_error": status.last_error,
+        "upgrade_failure": status.upgrade_failure.as_ref().map(upgrades::failure),
     })))
 }
 

@@ -8,8 +8,8 @@ use granary_core::id::{GrainKey, GrainName, GrainType, ModuleHash, RequestId, Re
 use granary_core::message::Reply;
 
 use crate::description::Contract;
-use crate::modules::{Deployment, Modules};
-use crate::router::{GrainStatus, Invocation, KeyPage, Router};
+use crate::modules::{Deployment, Modules, RevisionSummary};
+use crate::router::{GrainStatus, Invocation, KeyPage, Router, UpgradeStatus};
 
 /// A type's current revision, as far as HTTP needs it: a [`Deployment`] without its code.
 #[derive(Clone, Debug)]
@@ -37,7 +37,12 @@ pub(super) trait Inside: Send + Sync + 'static {
         &self,
         kind: GrainType,
         bytes: Vec<u8>,
+        allow_breaking: bool,
     ) -> impl Future<Output = Result<(Deployed, bool), CallFailure>> + Send;
+    fn rollback(&self, kind: GrainType) -> impl Future<Output = Result<Deployed, CallFailure>> + Send;
+    fn history(&self, kind: &GrainType) -> Vec<RevisionSummary>;
+    fn upgrade(&self, kind: &GrainType) -> Result<UpgradeStatus, CallFailure>;
+    fn upgrade_status(&self, kind: &GrainType) -> Result<UpgradeStatus, CallFailure>;
     fn current(&self, kind: &GrainType) -> Option<Deployed>;
     fn all(&self) -> Vec<Deployed>;
 }
@@ -71,9 +76,30 @@ impl Inside for Host {
         self.router.list(kind, prefix, after, limit)
     }
 
-    async fn deploy(&self, kind: GrainType, bytes: Vec<u8>) -> Result<(Deployed, bool), CallFailure> {
-        let (deployment, new) = self.modules.deploy(kind, bytes, false).await?;
+    async fn deploy(
+        &self,
+        kind: GrainType,
+        bytes: Vec<u8>,
+        allow_breaking: bool,
+    ) -> Result<(Deployed, bool), CallFailure> {
+        let (deployment, new) = self.modules.deploy(kind, bytes, allow_breaking).await?;
         Ok((shown(&deployment), new))
+    }
+
+    async fn rollback(&self, kind: GrainType) -> Result<Deployed, CallFailure> {
+        Ok(shown(&*self.modules.rollback(kind).await?))
+    }
+
+    fn history(&self, kind: &GrainType) -> Vec<RevisionSummary> {
+        self.modules.history(kind)
+    }
+
+    fn upgrade(&self, kind: &GrainType) -> Result<UpgradeStatus, CallFailure> {
+        self.router.upgrade(kind)
+    }
+
+    fn upgrade_status(&self, kind: &GrainType) -> Result<UpgradeStatus, CallFailure> {
+        self.router.upgrade_status(kind)
     }
 
     fn current(&self, kind: &GrainType) -> Option<Deployed> {

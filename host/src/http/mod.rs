@@ -5,7 +5,8 @@
 //! | `/v1/grains/{type}/{key}/{method}` | POST; GET for `#[read]` methods | `invoke` |
 //! | `/v1/grains/{type}/{key}` | GET, DELETE | `grains` |
 //! | `/v1/grains/{type}` | GET | `grains` |
-//! | `/v1/modules`, `/v1/modules/{type}`, `.../rollback` | GET, PUT, POST | `modules` |
+//! | `/v1/modules`, `/v1/modules/{type}` | GET, PUT | `modules` |
+//! | `/v1/modules/{type}/rollback`, `.../upgrade` | POST, GET | `upgrades` |
 //! | `/v1/cluster`, `/healthz`, `/readyz`, `/metrics` | GET | `admin` |
 //! | `/v1/logs`, `/v1/openapi.json`, `/` | GET: not built yet, and says so | `admin` |
 //!
@@ -40,6 +41,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod upgrades;
 
 use std::sync::Arc;
 

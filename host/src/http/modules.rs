@@ -5,9 +5,9 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Path, Request, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use granary_core::api::Code;
+use granary_core::api::{CallFailure, Code};
 use granary_core::id::GrainType;
 use serde_json::{Value, json};
 
@@ -17,13 +17,22 @@ use super::error::Refusal;
 use super::exchange::{Api, Caller};
 use super::inside::{Deployed, Inside};
 use super::invoke::deployed;
+use super::{query, upgrades};
 use crate::description::Method;
 
 type Shared<H> = State<Arc<Api<H>>>;
 
 /// `GET /v1/modules`.
-pub(super) async fn list<H: Inside>(State(api): Shared<H>) -> Response {
-    let modules: Vec<Value> = api.inside.all().iter().map(summary).collect();
+pub(super) async fn list<H: Inside>(State(api): Shared<H>, Extension(caller): Extension<Caller>, uri: Uri) -> Response {
+    if let Err(refusal) = no_query(&uri) {
+        return refuse(refusal, &caller);
+    }
+    let one = |deployment: &Deployed| {
+        let mut shown = summary(deployment);
+        shown["upgrade"] = upgrades::figures(&api.inside, &deployment.kind);
+        shown
+    };
+    let modules: Vec<Value> = api.inside.all().iter().map(one).collect();
     Json(json!({ "modules": modules })).into_response()
 }
 
@@ -32,14 +41,18 @@ pub(super) async fn one<H: Inside>(
     State(api): Shared<H>,
     Extension(caller): Extension<Caller>,
     Path(kind): Path<String>,
+    uri: Uri,
 ) -> Response {
-    match grain_type(&kind).and_then(|kind| deployed(&api.inside, &kind)) {
+    let found = no_query(&uri).and_then(|()| grain_type(&kind));
+    match found.and_then(|kind| deployed(&api.inside, &kind)) {
         Ok(deployment) => {
             let description = &deployment.contract.description;
             let mut shown = summary(&deployment);
             shown["doc"] = json!(description.doc);
             shown["version"] = json!(description.version);
             shown["methods"] = json!(description.methods);
+            shown["upgrade"] = upgrades::figures(&api.inside, &deployment.kind);
+            shown["revisions"] = upgrades::history(&api.inside, &deployment.kind);
             Json(shown).into_response()
         }
         Err(refusal) => refuse(refusal, &caller),
@@ -54,7 +67,7 @@ pub(super) async fn put<H: Inside>(
     request: Request,
 ) -> Response {
     let (parts, mut body) = request.into_parts();
-    match deploy(&api, &kind, &mut body).await {
+    match deploy(&api, &kind, &parts.uri, &mut body).await {
         Ok((deployment, new)) => {
             let status = if new { StatusCode::CREATED } else { StatusCode::OK };
             (status, Json(summary(&deployment))).into_response()
@@ -68,8 +81,9 @@ pub(super) async fn put<H: Inside>(
     }
 }
 
-async fn deploy<H: Inside>(api: &Api<H>, kind: &str, body: &mut Body) -> Result<(Deployed, bool), Refusal> {
+async fn deploy<H: Inside>(api: &Api<H>, kind: &str, uri: &Uri, body: &mut Body) -> Result<(Deployed, bool), Refusal> {
     let kind = grain_type(kind)?;
+    let allow_breaking = allow_breaking(uri.query().unwrap_or_default())?;
     let limits = Limits {
         bytes: api.config.module_limit,
         what: "the module",
@@ -80,20 +94,48 @@ async fn deploy<H: Inside>(api: &Api<H>, kind: &str, body: &mut Body) -> Result<
         let detail = "the body is empty: it is the module, a .wasm file";
         return Err(Refusal::new(Code::BadModule, detail));
     }
-    Ok(api.inside.deploy(kind, read.bytes.into()).await?)
+    Ok(api.inside.deploy(kind, read.bytes.into(), allow_breaking).await?)
 }
 
-/// `POST /v1/modules/{type}/rollback`.
-pub(super) async fn rollback(Extension(caller): Extension<Caller>) -> Response {
-    let detail = "going back to an earlier revision isn't built yet; deploy the earlier module's file instead";
-    refuse(Refusal::new(Code::NotImplemented, detail), &caller)
+/// `?allow_breaking=true`.
+fn allow_breaking(query: &str) -> Result<bool, Refusal> {
+    let mut allowed = None;
+    for pair in query::pairs(query) {
+        let (name, value) = pair?;
+        if name != "allow_breaking" {
+            let name: String = name.chars().take(64).collect();
+            return Err(bad(format!("unknown: `{name}`. A deploy takes `allow_breaking`")));
+        }
+        let value = value
+            .parse()
+            .map_err(|_| bad("`allow_breaking` is `true` or `false`".to_owned()))?;
+        if allowed.replace(value).is_some() {
+            return Err(bad("`allow_breaking` is given twice".to_owned()));
+        }
+    }
+    Ok(allowed.unwrap_or(false))
 }
 
-fn grain_type(name: &str) -> Result<GrainType, Refusal> {
+/// A misspelt option is better refused than ignored.
+pub(super) fn no_query(uri: &Uri) -> Result<(), Refusal> {
+    match query::pairs(uri.query().unwrap_or_default()).next() {
+        None => Ok(()),
+        Some(pair) => {
+            let name: String = pair?.0.chars().take(64).collect();
+            Err(bad(format!("unknown: `{name}`. This path takes no query")))
+        }
+    }
+}
+
+fn bad(detail: String) -> Refusal {
+    CallFailure::before(Code::BadArguments, detail).into()
+}
+
+pub(super) fn grain_type(name: &str) -> Result<GrainType, Refusal> {
     GrainType::new(name).map_err(|error| Refusal::new(Code::BadArguments, error.to_string()))
 }
 
-fn summary(deployment: &Deployed) -> Value {
+pub(super) fn summary(deployment: &Deployed) -> Value {
     let contract = &deployment.contract;
     let methods: Vec<Value> = contract.description.methods.iter().map(method).collect();
     json!({

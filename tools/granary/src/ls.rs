@@ -55,17 +55,14 @@ fn types(client: &Client, as_json: bool) -> Result<(), Failure> {
 /// What of a type isn't on its current revision, as far as somebody has tried; empty when there is nothing to say.
 pub(crate) fn upgrading(module: &Value) -> String {
     let upgrade = &module["upgrade"];
-    let failed = upgrade["failed"].as_u64().unwrap_or(0);
-    let stuck = match failed {
-        0 => String::new(),
-        1 => "1 grain could not be moved to it".to_owned(),
-        more => format!("{more} grains could not be moved to it"),
+    let stuck = match upgrade["stuck"].as_u64().unwrap_or(0) {
+        0 => None,
+        1 => Some("1 grain could not be moved to it".to_owned()),
+        more => Some(format!("{more} grains could not be moved to it")),
     };
-    match (upgrade["running"] == true, failed) {
-        (false, _) => stuck,
-        (true, 0) => format!("moving: {} left", upgrade["left"]),
-        (true, _) => format!("moving: {} left; {stuck}", upgrade["left"]),
-    }
+    let moving = (upgrade["running"] == true).then(|| format!("moving, {} left", upgrade["left"]));
+    let parts: Vec<String> = moving.into_iter().chain(stuck).collect();
+    parts.join("; ")
 }
 
 /// Prints page after page: a type may have more keys than fit in memory.

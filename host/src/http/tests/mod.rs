@@ -5,4 +5,5 @@ mod connections;
 mod guard;
 mod others;
 mod script;
+mod upgrades;
 mod wire;

@@ -12,8 +12,9 @@ async fn a_grains_status_is_read_and_a_grain_deleted() {
     let status = wire.ask("GET", "/v1/grains/counter/a%2Fb", "", "").await.json();
     let expect = json!({
         "type": "counter", "key": "a/b", "exists": true, "resident": true, "host": "cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd",
-        "revision": 3, "ballot": 1, "seq": 7, "memory_bytes": 131_072, "idle_ms": 5, "queued": 0,
+        "revision": 3, "current_revision": 3, "ballot": 1, "seq": 7, "memory_bytes": 131_072, "idle_ms": 5, "queued": 0,
         "durability": "relaxed", "last_error": null,
+        "upgrade_failure": {"key": "a/1", "revision": 2, "code": "trap", "reason": "it trapped"},
     });
     assert_eq!(status, expect);
     let got = wire.ask("DELETE", "/v1/grains/counter/a%2Fb", "", "").await;
@@ -148,7 +149,6 @@ async fn what_is_not_built_says_so() {
         ("GET", "/"),
         ("GET", "/v1/logs?follow=true"),
         ("GET", "/v1/openapi.json"),
-        ("POST", "/v1/modules/counter/rollback"),
     ] {
         wire.ask(verb, path, "", "").await.problem(501, "not_implemented");
     }

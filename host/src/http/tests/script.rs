@@ -22,7 +22,8 @@ use super::super::server::serve_api;
 use super::super::{HostFacts, HttpConfig};
 use super::wire::Wire;
 use crate::description::Contract;
-use crate::router::{GrainStatus, Invocation, KeyPage};
+use crate::modules::RevisionSummary;
+use crate::router::{GrainStatus, Invocation, KeyPage, UpgradeFailure, UpgradeStatus};
 
 /// The one type that is deployed.
 pub(super) const TYPE: &str = "counter";
@@ -32,6 +33,9 @@ pub(super) const TYPE: &str = "counter";
 pub(super) struct Script {
     calls: Mutex<Vec<Invocation>>,
     deployed: Mutex<Vec<Vec<u8>>>,
+    /// Whether the type has gone back already.
+    back: Mutex<bool>,
+    sweeping: Mutex<bool>,
 }
 
 /// A listener with a script behind it.
@@ -126,6 +130,15 @@ fn deployed() -> Deployed {
     }
 }
 
+fn stuck() -> UpgradeFailure {
+    UpgradeFailure {
+        key: GrainKey::new("a/1").unwrap(),
+        revision: Revision(2),
+        code: Code::Trap,
+        reason: "it trapped".into(),
+    }
+}
+
 fn reply(result: Result<Vec<u8>, CallFailure>) -> Reply {
     Reply {
         result,
@@ -174,7 +187,7 @@ impl Inside for Script {
             durability: Durability::Relaxed,
             last_error: None,
             queued: 0,
-            upgrade_failure: None,
+            upgrade_failure: Some(stuck()),
         })
     }
 
@@ -196,7 +209,18 @@ impl Inside for Script {
         Ok(KeyPage { keys, next })
     }
 
-    async fn deploy(&self, kind: GrainType, bytes: Vec<u8>) -> Result<(Deployed, bool), CallFailure> {
+    async fn deploy(
+        &self,
+        kind: GrainType,
+        bytes: Vec<u8>,
+        allow_breaking: bool,
+    ) -> Result<(Deployed, bool), CallFailure> {
+        if bytes == b"breaking" && !allow_breaking {
+            return Err(CallFailure {
+                error: Some(br#"["`get` is gone", "`put` is gone"]"#.to_vec()),
+                ..CallFailure::before(Code::BreakingChange, "`get` is gone; `put` is gone")
+            });
+        }
         if bytes == b"bad" {
             return Err(CallFailure::before(Code::BadModule, "the module has two memories"));
         }
@@ -204,6 +228,49 @@ impl Inside for Script {
         let new = all.last() != Some(&bytes);
         all.push(bytes);
         Ok((Deployed { kind, ..deployed() }, new))
+    }
+
+    async fn rollback(&self, _: GrainType) -> Result<Deployed, CallFailure> {
+        let mut back = self.back.lock().unwrap();
+        if std::mem::replace(&mut *back, true) {
+            return Err(CallFailure::before(
+                Code::NoRevision,
+                "revision 2 is the first that is kept",
+            ));
+        }
+        Ok(Deployed {
+            revision: Revision(2),
+            ..deployed()
+        })
+    }
+
+    fn history(&self, _: &GrainType) -> Vec<RevisionSummary> {
+        let revision = |number: u32, follows: u32| RevisionSummary {
+            revision: Revision(number),
+            module: ModuleHash([number as u8; 32]),
+            at_ms: number.into(),
+            is_current: number == 3,
+            follows: Revision(follows),
+        };
+        vec![revision(1, 0), revision(2, 1), revision(3, 1)]
+    }
+
+    fn upgrade(&self, kind: &GrainType) -> Result<UpgradeStatus, CallFailure> {
+        *self.sweeping.lock().unwrap() = true;
+        self.upgrade_status(kind)
+    }
+
+    fn upgrade_status(&self, kind: &GrainType) -> Result<UpgradeStatus, CallFailure> {
+        Ok(UpgradeStatus {
+            kind: kind.clone(),
+            revision: Revision(3),
+            total: 10,
+            moved: 5,
+            failed: 1,
+            left: 4,
+            running: *self.sweeping.lock().unwrap(),
+            failures: vec![stuck()],
+        })
     }
 
     fn current(&self, kind: &GrainType) -> Option<Deployed> {
