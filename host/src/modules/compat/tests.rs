@@ -113,33 +113,29 @@ fn durability_is_never_weakened() {
 
 #[test]
 fn parameters_keep_name_and_place() {
-    let to = |old: &[Value], new: &[Value], expect: &[&str]| check(taking(json!(old)), taking(json!(new)), expect);
+    let to = |old: &[&Value], new: &[&Value], expect: &[&str]| check(taking(json!(old)), taking(json!(new)), expect);
     let (a, b) = (param("a"), param("b"));
-    to(&[a.clone()], &[a.clone(), optional("b")], &[]);
-    to(&[a.clone()], &[optional("a")], &[]);
+    to(&[&a], &[&a, &optional("b")], &[]);
+    to(&[&a], &[&optional("a")], &[]);
+    to(&[&a], &[&a, &b], &["`do`: parameter `b` is new and required"]);
+    to(&[&a, &b], &[&a], &["`do`: parameter `b` is gone"]);
+    to(&[&a], &[&b], &["`do`: parameter `a` is called `b` now"]);
     to(
-        &[a.clone()],
-        &[a.clone(), b.clone()],
-        &["`do`: parameter `b` is new and required"],
-    );
-    to(&[a.clone(), b.clone()], &[a.clone()], &["`do`: parameter `b` is gone"]);
-    to(&[a.clone()], &[b.clone()], &["`do`: parameter `a` is called `b` now"]);
-    to(
-        &[optional("a")],
-        &[json!({ "name": "a", "schema": { "type": ["integer", "null"] } })],
+        &[&optional("a")],
+        &[&json!({ "name": "a", "schema": { "type": ["integer", "null"] } })],
         &["`do`: parameter `a` was optional and is required"],
     );
     to(
-        &[a.clone(), b.clone()],
-        &[b.clone(), a.clone()],
+        &[&a, &b],
+        &[&b, &a],
         &[
             "`do`: parameter `a` was number 1 and is number 2: arguments by position change their meaning",
             "`do`: parameter `b` was number 2 and is number 1: arguments by position change their meaning",
         ],
     );
     to(
-        &[a.clone()],
-        &[optional("b"), a],
+        &[&a],
+        &[&optional("b"), &a],
         &["`do`: parameter `a` was number 1 and is number 2: arguments by position change their meaning"],
     );
 }
