@@ -9,3 +9,4 @@ mod counter;
 mod errors;
 mod grains;
 mod own_crate;
+mod upgrades;
