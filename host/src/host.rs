@@ -192,6 +192,7 @@ impl Host {
     pub async fn run_until(mut self, shutdown: impl Future<Output = ()> + Send) -> Result<(), ServeError> {
         let served = http::serve(self.listener, self.http, shutdown).await;
         tracing::info!("stopping");
+        self.catalog.parts.engine.stop_compiling();
         self.catalog.stop_sweeps().await;
         let limit = Instant::now() + STOP_LIMIT;
         while self.catalog.evict_all() > 0 && Instant::now() < limit {

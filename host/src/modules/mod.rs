@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 use crate::clock;
 use crate::description::Contract;
 use crate::storage::{ModuleRecord, Storage, StorageError};
-use crate::wasm::{DescribeError, Engine, Module, ModuleError};
+use crate::wasm::{Engine, Module, ModuleError, Prepared};
 
 pub(crate) use self::line::{Line, Target};
 pub use self::stuck::{UpgradeFailure, UpgradeStatus};
@@ -341,18 +341,9 @@ impl Shared {
 
     /// Validates, compiles and describes.
     async fn prepare(&self, module: ModuleHash, bytes: Vec<u8>) -> Result<(Arc<Module>, Contract), CallFailure> {
-        let engine = self.engine.clone();
-        let compile = move || engine.compile(module, &bytes);
-        let code = tokio::task::spawn_blocking(compile)
-            .await
-            .expect("the compiler's panics are caught")
-            .map_err(refusal)?;
-        let document = self.engine.describe(&code).await.map_err(|error| match error {
-            DescribeError::Start(error) => CallFailure::before(Code::Overloaded, error.to_string()),
-            DescribeError::Failure(_) => CallFailure::before(Code::BadModule, error.to_string()),
-        })?;
+        let Prepared { module, document } = self.engine.prepare(module, bytes).await.map_err(refusal)?;
         let contract = Contract::read(&document).map_err(|detail| CallFailure::before(Code::BadModule, detail))?;
-        Ok((code, contract))
+        Ok((module, contract))
     }
 }
 
@@ -398,10 +389,11 @@ fn deployment(record: ModuleRecord, code: Arc<Module>, contract: Contract) -> De
 }
 
 fn refusal(error: ModuleError) -> CallFailure {
-    let code = if matches!(error, ModuleError::TooLarge { .. }) {
-        Code::TooLarge
-    } else {
-        Code::BadModule
+    let code = match error {
+        ModuleError::TooLarge { .. } => Code::TooLarge,
+        ModuleError::Busy => Code::Overloaded,
+        ModuleError::Host(_) => Code::Internal,
+        _ => Code::BadModule,
     };
     CallFailure::before(code, error.to_string())
 }

@@ -6,8 +6,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The knobs of [`Engine`](super::Engine).
-#[derive(Clone, Debug)]
+use serde::{Deserialize, Serialize};
+
+use super::compiler::CompilerConfig;
+
+/// The knobs of [`Engine`](super::Engine). Its stored form goes to the compiler's processes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WasmConfig {
     /// The longest linear memory in bytes, a multiple of 64 KiB; each instance takes as much address space. Stops a guest
     /// from using up the host's memory.
@@ -40,10 +44,12 @@ pub struct WasmConfig {
     pub cache_limit: u64,
     /// Limits of a module.
     pub module: ModuleLimits,
+    /// How machine code is made.
+    pub compiler: CompilerConfig,
 }
 
 /// What a module may be. Each stops an upload that would take the compiler or every instance too much time or memory.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ModuleLimits {
     /// Bytes of the uploaded file.
     pub bytes: usize,
@@ -75,6 +81,7 @@ impl Default for WasmConfig {
             cache: None,
             cache_limit: 2 << 30,
             module: ModuleLimits::default(),
+            compiler: CompilerConfig::default(),
         }
     }
 }

@@ -8,10 +8,11 @@ use granary_core::id::ModuleHash;
 use wasmtime::{Config, Linker, OptLevel};
 
 use super::calls::{GuestState, Listener, add_to_linker};
+use super::compiler::Compiler;
 use super::config::WasmConfig;
 use super::failure::{StartError, TurnFailure};
 use super::instance::Instance;
-use super::module::{Cache, CheckedModule, Module, ModuleError, compile};
+use super::module::{Cache, CheckedModule, Kept, Module, ModuleError, loaded, machine_code};
 use super::slab::{Slab, SlabMemories};
 use super::stacks::{SlabStacks, Stacks};
 use super::ticker::Ticker;
@@ -25,6 +26,16 @@ pub struct Engine {
     pub(super) ticker: Ticker,
     linker: Linker<GuestState>,
     cache: Option<Cache>,
+    compiler: Compiler,
+}
+
+/// A module that can run, and what it says of itself.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The module.
+    pub module: Arc<Module>,
+    /// What its `describe` returned.
+    pub document: Vec<u8>,
 }
 
 /// Why the engine can't start: what the host lacks.
@@ -121,6 +132,7 @@ impl Engine {
             ticker,
             linker,
             cache,
+            compiler: Compiler::new(&config.compiler),
         }))
     }
 
@@ -129,16 +141,64 @@ impl Engine {
         CheckedModule::new(bytes, &self.config)
     }
 
-    /// Checks and compiles a module, or takes what was compiled before. Blocks, for seconds if the module is large.
-    pub fn compile(&self, hash: ModuleHash, bytes: &[u8]) -> Result<Arc<Module>, ModuleError> {
-        let checked = self.check(bytes)?;
-        self.compile_checked(hash, checked)
+    /// Checks, compiles and describes a module where [`CompilerConfig`](super::CompilerConfig) says, or takes what was kept.
+    pub async fn prepare(self: &Arc<Engine>, hash: ModuleHash, bytes: Vec<u8>) -> Result<Prepared, ModuleError> {
+        let _turn = self.compiler.turn().await?;
+        let engine = self.clone();
+        let prepared = tokio::task::spawn_blocking(move || engine.prepare_now(hash, &bytes));
+        prepared
+            .await
+            .unwrap_or_else(|error| Err(ModuleError::CompileCrash(error.to_string())))
     }
 
-    /// As [`Engine::compile`], for a module that was just checked.
-    pub fn compile_checked(&self, hash: ModuleHash, checked: CheckedModule) -> Result<Arc<Module>, ModuleError> {
-        let module = compile(&self.wasmtime, self.cache.as_ref(), &checked.wasm)?;
-        Module::new(hash, checked.facts, &module, &self.linker).map(Arc::new)
+    fn prepare_now(&self, hash: ModuleHash, bytes: &[u8]) -> Result<Prepared, ModuleError> {
+        let checked = self.check(bytes)?;
+        if let Some(Kept { code, document }) = self.kept(&checked.wasm)
+            && let Some(document) = document
+        {
+            let module = Module::new(hash, checked.facts, &code, &self.linker).map(Arc::new)?;
+            return Ok(Prepared { module, document });
+        }
+        let code = self.compiler.compile(&self.config, &checked.wasm)?;
+        let document = self.compiler.describe(&self.config, bytes, &code)?;
+        if let Some(cache) = &self.cache {
+            cache.store(&self.wasmtime, &checked.wasm, &document, &code);
+        }
+        let module = self.load(hash, checked, &code)?;
+        Ok(Prepared { module, document })
+    }
+
+    /// Checks and compiles a module in this process, or takes what was kept. Blocks, for seconds if the module is large.
+    pub fn compile(&self, hash: ModuleHash, bytes: &[u8]) -> Result<Arc<Module>, ModuleError> {
+        let checked = self.check(bytes)?;
+        if let Some(Kept { code, .. }) = self.kept(&checked.wasm) {
+            return Module::new(hash, checked.facts, &code, &self.linker).map(Arc::new);
+        }
+        let code = machine_code(&self.wasmtime, &checked.wasm)?;
+        if let Some(cache) = &self.cache {
+            cache.store(&self.wasmtime, &checked.wasm, &[], &code);
+        }
+        self.load(hash, checked, &code)
+    }
+
+    /// A checked module with the machine code that was made of it by an engine of the same settings.
+    pub(super) fn load(
+        &self,
+        hash: ModuleHash,
+        checked: CheckedModule,
+        code: &[u8],
+    ) -> Result<Arc<Module>, ModuleError> {
+        let code = loaded(&self.wasmtime, code)?;
+        Module::new(hash, checked.facts, &code, &self.linker).map(Arc::new)
+    }
+
+    fn kept(&self, wasm: &[u8]) -> Option<Kept> {
+        self.cache.as_ref()?.load(&self.wasmtime, wasm)
+    }
+
+    /// Ends what is being compiled: the host stops.
+    pub fn stop_compiling(&self) {
+        self.compiler.stop();
     }
 
     /// The module's description of itself: bytes that should be JSON. Calls to other grains end it.

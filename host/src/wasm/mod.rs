@@ -7,6 +7,7 @@
 
 mod abi;
 mod calls;
+mod compiler;
 mod config;
 mod engine;
 mod failure;
@@ -19,8 +20,9 @@ mod tests;
 mod ticker;
 
 pub use self::calls::{GuestCall, GuestCallError, LogLevel, LogSource, Replies, TurnHost};
+pub use self::compiler::{CompilerConfig, CompilerPlace, compile_child};
 pub use self::config::{ModuleLimits, WasmConfig};
-pub use self::engine::{DescribeError, DescribeFailure, Engine, EngineError};
+pub use self::engine::{DescribeError, DescribeFailure, Engine, EngineError, Prepared};
 pub use self::failure::{Fault, FaultKind, StartError, TurnFailure};
 pub use self::instance::{Answer, Instance};
 pub use self::module::{CheckedModule, Module, ModuleError};

@@ -23,6 +23,8 @@ pub(crate) struct File {
     pub(crate) idle_timeout: Option<String>,
     pub(crate) mailbox_messages: Option<usize>,
     pub(crate) mailbox_bytes: Option<String>,
+    pub(crate) compile_deadline: Option<String>,
+    pub(crate) compile_memory: Option<String>,
 }
 
 /// Reads the file that was named, or `granary.toml` in this folder if there is one.

@@ -50,7 +50,13 @@ enum Verb {
     Rm(rm::Rm),
     /// Shows a host and what is deployed on it
     Status(status::Status),
+    /// Compiles one module for the host that started this
+    #[command(hide = true, name = COMPILE_CHILD)]
+    CompileChild,
 }
+
+/// What a host starts itself as to compile a module.
+const COMPILE_CHILD: &str = "compile-child";
 
 /// How a host is reached.
 #[derive(Args, Clone, Debug)]
@@ -107,6 +113,7 @@ fn main() -> ExitCode {
         Verb::Inspect(inspect) => inspect.run(),
         Verb::Rm(rm) => rm.run(),
         Verb::Status(status) => status.run(),
+        Verb::CompileChild => return granary_host::wasm::compile_child(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -10,11 +10,12 @@ use clap::Args;
 use granary_host::config::HostConfig;
 use granary_host::host::Host;
 use granary_host::snapshot::Choice;
+use granary_host::wasm::CompilerPlace;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::file::{self, File};
-use crate::{Failure, units};
+use crate::{COMPILE_CHILD, Failure, units};
 
 /// Starts a host and serves until it's stopped
 #[derive(Args, Debug)]
@@ -58,6 +59,12 @@ pub(crate) struct Up {
     /// The most bytes of requests that wait for one grain [default: 4MiB]
     #[arg(long, env = "GRANARY_MAILBOX_BYTES", value_name = "BYTES")]
     mailbox_bytes: Option<String>,
+    /// The longest that compiling a module may take [default: 60s]
+    #[arg(long, env = "GRANARY_COMPILE_DEADLINE", value_name = "DURATION")]
+    compile_deadline: Option<String>,
+    /// The most memory that compiling a module may take [default: 2GiB]
+    #[arg(long, env = "GRANARY_COMPILE_MEMORY", value_name = "BYTES")]
+    compile_memory: Option<String>,
     /// The settings file [default: granary.toml, if it's there]
     #[arg(long, env = "GRANARY_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -76,6 +83,17 @@ impl Up {
     fn settings(self, file: File) -> Result<HostConfig, String> {
         let data = self.data.or(file.data).unwrap_or("granary-data".into());
         let mut config = HostConfig::new(data);
+        config.wasm.compiler.place = CompilerPlace::Child {
+            // This very program, also when another has taken its place on the disk meanwhile.
+            program: "/proc/self/exe".into(),
+            args: vec![COMPILE_CHILD.to_owned()],
+        };
+        if let Some(limit) = self.compile_deadline.or(file.compile_deadline) {
+            config.wasm.compiler.deadline = positive(&limit)?;
+        }
+        if let Some(limit) = self.compile_memory.or(file.compile_memory) {
+            config.wasm.compiler.memory = size(&limit)? as u64;
+        }
         if let Some(listen) = self.listen.or(file.listen) {
             config.listen = resolve(&listen)?;
         }

@@ -1,4 +1,4 @@
-//! Compiled code on the disk, so that a restart doesn't compile.
+//! Compiled code on the disk, with what its module says of itself, so that a restart neither compiles nor asks guests.
 //!
 //! Machine code is trusted like the host's own: who can put a file here could run anything in the host. So each file carries a
 //! keyed hash under a key that only this host's user can read, and what doesn't match is compiled anew. The name of a file is
@@ -18,8 +18,17 @@ use std::time::SystemTime;
 use super::ModuleError;
 
 /// What a file begins with, before the keyed hash.
-const MAGIC: &[u8; 8] = b"granary\x01";
+const MAGIC: &[u8; 8] = b"granary\x03";
 const HEAD: usize = MAGIC.len() + blake3::OUT_LEN;
+/// What the signed part begins with: the length of the description, which the machine code follows.
+const LENGTH: usize = size_of::<u64>();
+
+/// What is kept of a module.
+pub(crate) struct Kept {
+    pub(crate) code: wasmtime::Module,
+    /// Its description, if it was asked for one.
+    pub(crate) document: Option<Vec<u8>>,
+}
 
 /// The folder of compiled modules.
 #[derive(Debug)]
@@ -66,24 +75,23 @@ impl Cache {
     }
 
     /// The compiled form of `wasm`, if it's here and whole.
-    pub(crate) fn load(&self, engine: &wasmtime::Engine, wasm: &[u8]) -> Option<wasmtime::Module> {
+    pub(crate) fn load(&self, engine: &wasmtime::Engine, wasm: &[u8]) -> Option<Kept> {
         let name = name(engine, wasm);
         let path = self.path(&name);
         let bytes = fs::read(&path).ok()?;
-        let Some(code) = self.verify(&name, &bytes) else {
+        let Some((document, code)) = self.verify(&name, &bytes) else {
             tracing::warn!(file = %path.display(), "a compiled module is damaged and compiled anew");
             return None;
         };
-        // SAFETY: `code` is unchanged since `store` signed it under this host's key, and `store` signs only what the
-        // engine's own compiler returned.
-        match unsafe { wasmtime::Module::deserialize(engine, code) } {
-            Ok(module) => {
+        match loaded(engine, code) {
+            Ok(code) => {
                 // The time of the last use decides what goes first. Best effort.
                 let _ = fs::File::options()
                     .append(true)
                     .open(&path)
                     .and_then(|file| file.set_modified(SystemTime::now()));
-                Some(module)
+                let document = (!document.is_empty()).then(|| document.to_vec());
+                Some(Kept { code, document })
             }
             Err(error) => {
                 tracing::warn!(file = %path.display(), %error, "a compiled module can't be loaded and is compiled anew");
@@ -92,18 +100,15 @@ impl Cache {
         }
     }
 
-    /// Keeps a compiled module. Best effort: without it the next start compiles.
-    pub(crate) fn store(&self, engine: &wasmtime::Engine, wasm: &[u8], module: &wasmtime::Module) {
-        let kept = module
-            .serialize()
-            .map_err(io::Error::other)
-            .and_then(|code| self.write(&name(engine, wasm), &code));
+    /// Keeps what [`machine_code`] made of `wasm`, and its description. Best effort: without it the next start compiles.
+    pub(crate) fn store(&self, engine: &wasmtime::Engine, wasm: &[u8], document: &[u8], code: &[u8]) {
+        let kept = self.write(&name(engine, wasm), document, code);
         if let Err(error) = kept.and_then(|()| self.prune()) {
             tracing::warn!(folder = %self.folder.display(), %error, "a compiled module can't be kept");
         }
     }
 
-    fn write(&self, name: &str, code: &[u8]) -> io::Result<()> {
+    fn write(&self, name: &str, document: &[u8], code: &[u8]) -> io::Result<()> {
         let path = self.path(name);
         let partial = path.with_extension(format!("new-{}", std::process::id()));
         let mut file = fs::OpenOptions::new()
@@ -112,8 +117,11 @@ impl Cache {
             .truncate(true)
             .mode(0o600)
             .open(&partial)?;
+        let length = (document.len() as u64).to_le_bytes();
         file.write_all(MAGIC)?;
-        file.write_all(self.sign(name, code).as_bytes())?;
+        file.write_all(self.sign(name, &[&length, document, code]).as_bytes())?;
+        file.write_all(&length)?;
+        file.write_all(document)?;
         file.write_all(code)?;
         fs::rename(&partial, &path)
     }
@@ -141,17 +149,25 @@ impl Cache {
         Ok(())
     }
 
-    fn verify<'a>(&self, name: &str, bytes: &'a [u8]) -> Option<&'a [u8]> {
-        let (head, code) = bytes.split_at_checked(HEAD)?;
+    /// Description and machine code, if they are what was written.
+    fn verify<'a>(&self, name: &str, bytes: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+        let (head, signed) = bytes.split_at_checked(HEAD)?;
         let (magic, found) = head.split_at(MAGIC.len());
         // blake3's hashes compare in constant time.
-        (magic == MAGIC && self.sign(name, code) == *<&[u8; blake3::OUT_LEN]>::try_from(found).ok()?).then_some(code)
+        if magic != MAGIC || self.sign(name, &[signed]) != *<&[u8; blake3::OUT_LEN]>::try_from(found).ok()? {
+            return None;
+        }
+        let (length, rest) = signed.split_first_chunk::<LENGTH>()?;
+        rest.split_at_checked(u64::from_le_bytes(*length) as usize)
     }
 
     /// Covers the name, too: a good file under another's name is not good.
-    fn sign(&self, name: &str, code: &[u8]) -> blake3::Hash {
+    fn sign(&self, name: &str, parts: &[&[u8]]) -> blake3::Hash {
         let mut hash = blake3::Hasher::new_keyed(&self.key);
-        hash.update(name.as_bytes()).update(code);
+        hash.update(name.as_bytes());
+        for part in parts {
+            hash.update(part);
+        }
         hash.finalize()
     }
 
@@ -169,18 +185,16 @@ fn name(engine: &wasmtime::Engine, wasm: &[u8]) -> String {
     hash.finalize().to_hex().to_string()
 }
 
-/// Compiles, or takes what was compiled before. Takes seconds for large modules.
-pub(crate) fn compile(
-    engine: &wasmtime::Engine,
-    cache: Option<&Cache>,
-    wasm: &[u8],
-) -> Result<wasmtime::Module, ModuleError> {
-    if let Some(module) = cache.and_then(|cache| cache.load(engine, wasm)) {
-        return Ok(module);
-    }
-    let module = wasmtime::Module::new(engine, wasm).map_err(|error| ModuleError::Compile(format!("{error:#}")))?;
-    if let Some(cache) = cache {
-        cache.store(engine, wasm, &module);
-    }
-    Ok(module)
+/// Compiles. Takes seconds for large modules.
+pub(crate) fn machine_code(engine: &wasmtime::Engine, wasm: &[u8]) -> Result<Vec<u8>, ModuleError> {
+    engine
+        .precompile_module(wasm)
+        .map_err(|error| ModuleError::Compile(format!("{error:#}")))
+}
+
+/// Loads what [`machine_code`] made, in this process or in a child of it.
+pub(crate) fn loaded(engine: &wasmtime::Engine, code: &[u8]) -> Result<wasmtime::Module, ModuleError> {
+    // SAFETY: `code` is what the engine's own compiler returned: just now from `machine_code`, here or in a child process of this
+    // binary over its pipe, or earlier, unchanged since `Cache::store` signed it under this host's key.
+    unsafe { wasmtime::Module::deserialize(engine, code) }.map_err(|error| ModuleError::Host(format!("{error:#}")))
 }

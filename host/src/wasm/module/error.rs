@@ -1,6 +1,7 @@
 //! Why a module can't be deployed.
 
 use std::fmt;
+use std::time::Duration;
 
 /// What is wrong with a module and what would be right. Nothing is registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +94,16 @@ pub enum ModuleError {
     CommandExports(String),
     /// The compiler refused it.
     Compile(String),
+    /// Compiling took longer than it may.
+    CompileTime(Duration),
+    /// Compiling took more memory than these bytes.
+    CompileMemory(u64),
+    /// The compiler's process failed: how it ended.
+    CompileCrash(String),
+    /// `describe` failed, or returned what is no description.
+    Describe(String),
+    /// Too many modules wait to be compiled. Nothing is wrong with this one: ask again.
+    Busy,
     /// The system failed; it's not the module's fault.
     Host(String),
 }
@@ -149,6 +160,21 @@ impl fmt::Display for ModuleError {
                 "the linker wrapped the exports (`{name}`), so that constructors would run with every call: link with -Clink-arg=--export=__wasm_call_ctors, or as a reactor"
             ),
             ModuleError::Compile(why) => write!(f, "the module does not compile: {why}"),
+            ModuleError::CompileTime(limit) => write!(
+                f,
+                "compiling the module takes longer than {limit:?}: split large functions, or have the host's limit raised"
+            ),
+            ModuleError::CompileMemory(limit) => write!(
+                f,
+                "compiling the module takes more memory than {} MiB: split large functions, or have the host's limit raised",
+                limit >> 20
+            ),
+            ModuleError::CompileCrash(how) => write!(
+                f,
+                "the compiler's process failed on this module ({how}); the host is unharmed, and its log says more"
+            ),
+            ModuleError::Describe(why) => f.write_str(why),
+            ModuleError::Busy => f.write_str("too many modules wait to be compiled: deploy again in a moment"),
             ModuleError::Host(why) => write!(f, "the module can't be compiled now: {why}"),
         }
     }

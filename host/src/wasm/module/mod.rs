@@ -12,7 +12,7 @@ use granary_core::id::ModuleHash;
 use wasmparser::ValType;
 use wasmtime::{InstancePre, ModuleExport};
 
-pub(super) use self::cache::{Cache, compile};
+pub(super) use self::cache::{Cache, Kept, loaded, machine_code};
 use self::census::Census;
 use self::check::ShadowStack;
 pub use self::error::ModuleError;
