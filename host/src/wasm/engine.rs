@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use granary_core::id::ModuleHash;
 use wasmtime::{Config, Linker, OptLevel};
@@ -11,6 +11,7 @@ use super::calls::{GuestState, Listener, add_to_linker};
 use super::compiler::Compiler;
 use super::config::WasmConfig;
 use super::failure::{StartError, TurnFailure};
+use super::gate::MemoryGate;
 use super::instance::Instance;
 use super::module::{Cache, CheckedModule, Kept, Module, ModuleError, loaded, machine_code};
 use super::slab::{Slab, SlabMemories};
@@ -27,6 +28,7 @@ pub struct Engine {
     linker: Linker<GuestState>,
     cache: Option<Cache>,
     compiler: Compiler,
+    pub(super) gate: OnceLock<Arc<dyn MemoryGate>>,
 }
 
 /// A module that can run, and what it says of itself.
@@ -133,7 +135,13 @@ impl Engine {
             linker,
             cache,
             compiler: Compiler::new(&config.compiler),
+            gate: OnceLock::new(),
         }))
+    }
+
+    /// Has guests ask `gate` before their memory grows: those of instances made from now on. Only the first call counts.
+    pub fn set_gate(&self, gate: Arc<dyn MemoryGate>) {
+        let _ = self.gate.set(gate);
     }
 
     /// Checks a module as it was uploaded, and rewrites it. Blocks for as long as reading it takes.

@@ -58,6 +58,11 @@ pub enum TurnFailure {
         /// What it did then.
         message: String,
     },
+    /// It trapped after the host had no memory for it, or was stopped for that reason.
+    HostMemory {
+        /// What it did then.
+        message: String,
+    },
     /// It recursed too deep.
     Stack {
         /// Where, for a person.
@@ -73,6 +78,17 @@ pub enum TurnFailure {
     Overloaded,
 }
 
+/// Whether a guest was refused memory in its turn, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// It wasn't.
+    No,
+    /// Its memory would have been longer than a memory may be.
+    ByLimit,
+    /// The host has no room.
+    ByHost,
+}
+
 impl TurnFailure {
     /// Whether the instance is as it was before the turn.
     pub fn did_not_run(&self) -> bool {
@@ -80,7 +96,7 @@ impl TurnFailure {
     }
 
     /// What `error`, with which a call into wasm failed, means. `refused` tells that memory was refused in this turn.
-    pub(super) fn of(error: &wasmtime::Error, refused: bool, memory_limit: usize) -> TurnFailure {
+    pub(super) fn of(error: &wasmtime::Error, refused: Refused, memory_limit: usize) -> TurnFailure {
         if let Some(raised) = error.downcast_ref::<Raised>() {
             return raised.0.clone();
         }
@@ -95,7 +111,10 @@ impl TurnFailure {
             Some(Trap::StackOverflow) => TurnFailure::Stack {
                 message: format!("the guest recursed too deep{place}"),
             },
-            Some(trap) if refused => TurnFailure::MemoryLimit {
+            Some(trap) if refused == Refused::ByHost => TurnFailure::HostMemory {
+                message: format!("{trap}{place}"),
+            },
+            Some(trap) if refused == Refused::ByLimit => TurnFailure::MemoryLimit {
                 limit: memory_limit,
                 message: format!("{trap}{place}"),
             },
@@ -167,6 +186,9 @@ impl fmt::Display for TurnFailure {
             TurnFailure::CpuLimit { limit_ms } => write!(f, "the turn computed for more than {limit_ms} ms"),
             TurnFailure::MemoryLimit { limit, message } => {
                 write!(f, "the grain's memory can't grow beyond {limit} bytes: {message}")
+            }
+            TurnFailure::HostMemory { message } => {
+                write!(f, "the host's memory budget has no more for the grain: {message}")
             }
             TurnFailure::Stack { message } => f.write_str(message),
             TurnFailure::Abi(what) => write!(f, "the guest broke the canonical ABI: {what}"),

@@ -54,8 +54,8 @@ impl Instance {
             .take()
             .map_err(|full| StartError::Overloaded { slots: full.slots })?;
         let offset = slot.offset();
-        let mut store = Store::new(&engine.wasmtime, GuestState::new(&engine.config));
-        store.limiter(|state| state);
+        let mut store = Store::new(&engine.wasmtime, GuestState::new(&engine.config, engine.gate.get()));
+        store.limiter_async(|state| state);
         let ticks = engine.ticker.ticks();
         store.epoch_deadline_callback(move |store| on_tick(store, &ticks));
         // Nothing of the guest runs while the instance is made.

@@ -172,7 +172,20 @@ pub(super) fn on_tick(mut store: StoreContextMut<'_, GuestState>, ticks: &Ticks)
         let limit_ms = state.cpu_limit.as_millis() as u64;
         return Err(raise(TurnFailure::CpuLimit { limit_ms }));
     }
+    stop_for_memory(&store)?;
     Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+}
+
+/// Ends the turn when the host is out of memory and the guest is one of those that have much of it.
+fn stop_for_memory(store: &StoreContextMut<'_, GuestState>) -> wasmtime::Result<()> {
+    let state = store.data();
+    let len = state.memory.map_or(0, |memory| memory.data_size(store) as u64);
+    match &state.gate {
+        Some(gate) if gate.must_stop(len) => Err(raise(TurnFailure::HostMemory {
+            message: "it was stopped, since the host is out of memory".to_owned(),
+        })),
+        _ => Ok(()),
+    }
 }
 
 /// CPU time that this thread has taken.

@@ -8,11 +8,12 @@ mod calls;
 mod log;
 mod wasi;
 
+use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use wasmtime::{Caller, Linker, Memory, ResourceLimiter};
+use wasmtime::{Caller, Linker, Memory, ResourceLimiterAsync};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
 use self::calls::Reply;
@@ -20,7 +21,8 @@ pub(super) use self::log::Listener;
 use self::log::LogGate;
 use super::abi::{View, place};
 use super::config::WasmConfig;
-use super::failure::{Fault, TurnFailure, raise};
+use super::failure::{Fault, Refused, TurnFailure, raise};
+use super::gate::MemoryGate;
 use super::module::{HOST, HOST_IMPORTS};
 
 /// A call to another grain.
@@ -98,6 +100,8 @@ pub(super) struct GuestState {
     /// CPU time that the turn has taken so far, as far as it was measured.
     pub(super) cpu: std::time::Duration,
     pub(super) cpu_limit: std::time::Duration,
+    /// Who knows whether the host has memory.
+    pub(super) gate: Option<Arc<dyn MemoryGate>>,
 }
 
 /// One turn's state.
@@ -113,7 +117,9 @@ pub(super) struct Turn {
     /// What the function returned.
     pub(super) outcome: Option<Result<Vec<u8>, Fault>>,
     /// Whether the guest asked for memory and was refused.
-    pub(super) refused: bool,
+    pub(super) refused: Refused,
+    /// What it asked for and got.
+    granted: Vec<Box<dyn Any + Send>>,
 }
 
 /// What a turn's function returns.
@@ -138,13 +144,14 @@ impl Turn {
             arguments: arguments.iter().rev().map(|bytes| bytes.to_vec()).collect(),
             reply: None,
             outcome: None,
-            refused: false,
+            refused: Refused::No,
+            granted: Vec::new(),
         }
     }
 }
 
 impl GuestState {
-    pub(super) fn new(config: &Arc<WasmConfig>) -> GuestState {
+    pub(super) fn new(config: &Arc<WasmConfig>, gate: Option<&Arc<dyn MemoryGate>>) -> GuestState {
         GuestState {
             config: Arc::clone(config),
             memory: None,
@@ -152,6 +159,7 @@ impl GuestState {
             wasi: None,
             cpu: std::time::Duration::ZERO,
             cpu_limit: config.turn_cpu,
+            gate: gate.cloned(),
         }
     }
 
@@ -189,25 +197,50 @@ impl GuestState {
     }
 }
 
-impl ResourceLimiter for GuestState {
-    fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let granted = desired <= self.config.memory_limit;
-        if let Some(turn) = &mut self.turn {
-            turn.refused |= !granted;
-        }
-        Ok(granted)
+/// What the engine waits for before a memory or table grows; the trait's form of an async function.
+type Granted<'a> = Pin<Box<dyn Future<Output = wasmtime::Result<bool>> + Send + 'a>>;
+
+impl ResourceLimiterAsync for GuestState {
+    fn memory_growing<'a, 'b>(&'a mut self, current: usize, desired: usize, _maximum: Option<usize>) -> Granted<'b>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        Box::pin(async move {
+            let is_short_enough = desired <= self.config.memory_limit;
+            // An instance that is being made was charged as a whole.
+            let Some(turn) = &mut self.turn else {
+                return Ok(is_short_enough);
+            };
+            if !is_short_enough {
+                turn.refused = Refused::ByLimit;
+                return Ok(false);
+            }
+            let Some(gate) = &self.gate else { return Ok(true) };
+            let grant = gate.grow(desired.saturating_sub(current) as u64).await;
+            if grant.is_none() {
+                turn.refused = Refused::ByHost;
+            }
+            let is_granted = grant.is_some();
+            turn.granted.extend(grant);
+            Ok(is_granted)
+        })
     }
 
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
         if let Some(turn) = &mut self.turn {
-            turn.refused = true;
+            turn.refused = Refused::ByLimit;
         }
         Ok(())
     }
 
-    fn table_growing(&mut self, _current: usize, _desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing<'a, 'b>(&'a mut self, _current: usize, _desired: usize, _maximum: Option<usize>) -> Granted<'b>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
         // The module's own limit was checked at upload, and it can't grow one.
-        Ok(true)
+        Box::pin(async { Ok(true) })
     }
 }
 
