@@ -33,6 +33,40 @@ pub struct HostConfig {
     pub wasm: WasmConfig,
     /// The commit log and the snapshot store.
     pub storage: StorageConfig,
+    /// How much memory the host takes, and what may wait in it.
+    pub memory: MemoryConfig,
+}
+
+/// How much memory the host takes, and what may wait in it.
+#[derive(Clone, Debug)]
+pub struct MemoryConfig {
+    /// Bytes that the process takes at most: heap, stacks, grains' memories, page tables. Stops an out-of-memory kill. By default 60
+    /// percent of the smaller of the machine's memory and the cgroup's limit, at least 128 MiB.
+    pub budget: Option<u64>,
+    /// How long a grain that isn't in memory waits for room before its callers get `overloaded`. 1 s: shorter than
+    /// deadlines commonly are, so that callers learn why.
+    pub wait: Duration,
+    /// The most grains that wait for room; further ones are `overloaded` at once. 1,024.
+    pub waiters: usize,
+    /// The most requests that wait or are worked on, over all grains: 100,000. Stops many mailboxes from doing what one may not.
+    pub waiting_requests: u64,
+    /// Bytes of those requests. An eighth of the budget by default.
+    pub waiting_bytes: Option<u64>,
+}
+
+/// The least budget that a host starts with: below it there's no room for its own caches.
+pub const BUDGET_LEAST: u64 = 64 << 20;
+
+impl Default for MemoryConfig {
+    fn default() -> MemoryConfig {
+        MemoryConfig {
+            budget: None,
+            wait: Duration::from_secs(1),
+            waiters: 1024,
+            waiting_requests: 100_000,
+            waiting_bytes: None,
+        }
+    }
 }
 
 impl HostConfig {
@@ -48,6 +82,19 @@ impl HostConfig {
             http: HttpConfig::default(),
             wasm: WasmConfig::default(),
             storage: StorageConfig::default(),
+            memory: MemoryConfig::default(),
         }
+    }
+
+    /// The same with what the parts may hold cut down to shares of a memory budget: what they hold counts in it, and there has to be
+    /// room for grains.
+    pub(crate) fn fitted(mut self, budget: u64) -> HostConfig {
+        let share = |bytes: usize, share: u64| bytes.min(usize::try_from(budget / share).unwrap_or(usize::MAX));
+        self.snapshot.hot_bytes = share(self.snapshot.hot_bytes, 8);
+        self.http.body_memory_limit = share(self.http.body_memory_limit, 8);
+        self.storage.pending_limit_bytes = share(self.storage.pending_limit_bytes, 8);
+        self.storage.cache_bytes = self.storage.cache_bytes.min(budget / 8);
+        self.memory.waiting_bytes.get_or_insert(budget / 8);
+        self
     }
 }

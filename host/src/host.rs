@@ -11,11 +11,15 @@ use std::{fmt, io};
 
 use granary_core::waits::WaitGraph;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::activation::{Catalog, Parts, Release};
+use crate::activation::{
+    Backlog, BacklogLimits, Budget, BudgetLimits, BudgetView, Catalog, Growing, Keeper, Meter, Parts, Release,
+    default_budget, fix_threshold,
+};
 use crate::clock::Clock;
-use crate::config::HostConfig;
+use crate::config::{BUDGET_LEAST, HostConfig};
 use crate::http::{self, HostFacts, HttpParts, ServeError};
 use crate::modules::Modules;
 use crate::router::Router;
@@ -80,6 +84,42 @@ const UPGRADE_FIGURES: [Figure<u64>; 1] = [(
     |stuck| *stuck,
 )];
 
+/// What `/metrics` shows of the memory budget.
+const MEMORY_FIGURES: [Figure<BudgetView>; 6] = [
+    ("granary_memory_budget_bytes", "Bytes that the host may take.", |view| {
+        view.limit
+    }),
+    (
+        "granary_memory_private_bytes",
+        "Bytes of heap, stacks and kept copies.",
+        |view| view.taken.private,
+    ),
+    ("granary_memory_grain_bytes", "Bytes of grains' memories.", |view| {
+        view.taken.memories
+    }),
+    ("granary_memory_table_bytes", "Bytes of page tables.", |view| {
+        view.taken.tables
+    }),
+    (
+        "granary_memory_charged_bytes",
+        "Bytes handed out that no measurement has seen yet.",
+        |view| view.charged,
+    ),
+    ("granary_memory_waiting", "Grains that wait for room.", |view| {
+        view.waiting as u64
+    }),
+];
+
+/// And of what waits.
+const BACKLOG_FIGURES: [Figure<(u64, u64)>; 2] = [
+    (
+        "granary_backlog_requests",
+        "Requests that wait or are worked on, over all grains.",
+        |waiting| waiting.0,
+    ),
+    ("granary_backlog_bytes", "Bytes of those requests.", |waiting| waiting.1),
+];
+
 /// Why a host doesn't start. Nothing was served; what is stored is as it was.
 #[derive(Debug)]
 pub enum StartError {
@@ -115,6 +155,7 @@ pub struct Host {
     catalog: Arc<Catalog>,
     storage: Arc<dyn Storage>,
     tasks: JoinSet<()>,
+    keeper: Keeper,
 }
 
 impl Host {
@@ -124,6 +165,13 @@ impl Host {
             .http
             .check(config.listen)
             .map_err(|error| StartError::Refused(error.to_string()))?;
+        let memory_bytes = config.memory.budget.unwrap_or_else(default_budget);
+        if memory_bytes < BUDGET_LEAST {
+            let detail = format!("a memory budget of {memory_bytes} bytes is too small: a host needs {BUDGET_LEAST}");
+            return Err(StartError::Refused(detail));
+        }
+        let config = config.fitted(memory_bytes);
+        fix_threshold();
         let storage = open_storage(&config).await?;
         let release = Arc::new(Release::new(storage.durable()));
         storage.set_sink(release.clone());
@@ -144,12 +192,17 @@ impl Host {
         metrics.watch(&STORAGE_FIGURES, move || watched.stats());
         let watched = modules.clone();
         metrics.watch(&UPGRADE_FIGURES, move || watched.stuck());
+        let budget = open_budget(&config, memory_bytes, &engine, &metrics)?;
+        let backlog = open_backlog(&config, memory_bytes, &metrics);
         let catalog = Catalog::new(Arc::new(Parts {
             storage: storage.clone(),
-            engine,
+            engine: engine.clone(),
             tracking,
             modules: modules.clone(),
             release: release.clone(),
+            budget,
+            backlog,
+            restores: Semaphore::new(parallel_restores(&config, memory_bytes)),
             waits: Arc::new(Mutex::new(WaitGraph::new())),
             clock: Clock::start(),
             limits: config.limits,
@@ -157,6 +210,9 @@ impl Host {
             metrics: metrics.clone(),
             tokens: AtomicU64::new(1),
         }));
+        engine.set_gate(Arc::new(Growing::new(&catalog)));
+        let keeper = Keeper::start(&catalog)
+            .map_err(|error| StartError::Wasm(format!("the thread of the memory budget can't start: {error}")))?;
         let mut tasks = JoinSet::new();
         tasks.spawn(release.run());
         tasks.spawn(catalog.clone().evict_idle(config.idle_timeout));
@@ -180,6 +236,7 @@ impl Host {
             catalog,
             storage,
             tasks,
+            keeper,
         })
     }
 
@@ -199,12 +256,54 @@ impl Host {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.tasks.shutdown().await;
+        drop(self.keeper);
         let storage = self.storage;
         let close = tokio::task::spawn_blocking(move || storage.close());
         close.await.expect("storage doesn't panic");
         tracing::info!("stopped");
         served
     }
+}
+
+/// The ledger of the host's memory.
+fn open_budget(
+    config: &HostConfig,
+    bytes: u64,
+    engine: &Engine,
+    metrics: &Arc<Metrics>,
+) -> Result<Arc<Budget>, StartError> {
+    let meter = Meter::new(engine.slab().file())
+        .map_err(|error| StartError::Wasm(format!("the process' memory can't be measured: {error}")))?;
+    let limits = BudgetLimits {
+        bytes,
+        wait: config.memory.wait,
+        waiters: config.memory.waiters,
+        large: (bytes / 16).min(config.wasm.memory_limit as u64 / 4),
+    };
+    let budget = Budget::new(limits, meter, metrics.clone());
+    let watched = budget.clone();
+    metrics.watch(&MEMORY_FIGURES, move || watched.view());
+    tracing::info!(bytes, taken = budget.used(), "memory budget");
+    Ok(budget)
+}
+
+fn open_backlog(config: &HostConfig, bytes: u64, metrics: &Arc<Metrics>) -> Arc<Backlog> {
+    let limits = BacklogLimits {
+        requests: config.memory.waiting_requests,
+        bytes: config.memory.waiting_bytes.unwrap_or(bytes / 8),
+    };
+    let backlog = Backlog::new(limits, metrics.clone());
+    let watched = backlog.clone();
+    metrics.watch(&BACKLOG_FIGURES, move || watched.waiting());
+    backlog
+}
+
+/// How many grains may come into memory at a time: what one reads isn't charged before it's read, so all of them together have to
+/// fit into what is left above the high-water mark.
+fn parallel_restores(config: &HostConfig, bytes: u64) -> usize {
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let fit = (bytes / 8) as usize / config.wasm.memory_limit;
+    fit.clamp(2, threads.max(2))
 }
 
 /// Opens the data folder, on a thread that may wait for the disk.

@@ -225,7 +225,11 @@ impl Router {
             chain: Arc::new([]),
             once,
         };
-        let (waiter, mut reply) = Waiter::new(None);
+        let waiting = match parts.backlog.admit(&request) {
+            Ok(waiting) => waiting,
+            Err(failure) => return refusal(failure),
+        };
+        let (waiter, mut reply) = Waiter::new(None, waiting);
         let driver = self.catalog.deliver(grain, line, request, waiter);
         let answer = match tokio::time::timeout(timeout, &mut reply).await {
             Ok(answer) => answer,

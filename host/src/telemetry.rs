@@ -7,7 +7,7 @@
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{IntCounter, IntGauge, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 macro_rules! metrics {
     ($($(#[doc = $doc:literal])* $field:ident: $type:ident = $name:literal;)*) => {
@@ -36,7 +36,7 @@ metrics! {
     /// Grains in memory.
     activations: IntGauge = "granary_activations";
     /// Grains that left memory because nobody called them or room was wanted.
-    evictions: IntCounter = "granary_evictions_total";
+    evictions: Evictions = "granary_evictions_total";
     /// Turns that ran, well or not.
     turns: IntCounter = "granary_turns_total";
     /// Turns that trapped or exceeded a limit.
@@ -45,8 +45,53 @@ metrics! {
     upgrades: IntCounter = "granary_upgrades_total";
     /// Moves to another revision that failed; the grain stays where it was.
     upgrade_failures: IntCounter = "granary_upgrade_failures_total";
+    /// Restores that had to wait for room in the memory budget.
+    budget_waits: IntCounter = "granary_memory_waits_total";
+    /// Restores that found no room in the memory budget in time.
+    budget_refusals: IntCounter = "granary_memory_refusals_total";
+    /// Guests that were refused memory, or stopped, since the memory budget had no more.
+    growth_refusals: IntCounter = "granary_memory_growth_refusals_total";
+    /// Requests refused since too many, or too large ones, waited on this host.
+    backlog_refusals: IntCounter = "granary_backlog_refusals_total";
     /// Calls that would have closed a circle of waits.
     deadlocks: IntCounter = "granary_deadlocks_total";
+}
+
+/// Evictions by their reason.
+#[derive(Clone, Debug)]
+pub(crate) struct Evictions {
+    by_reason: IntCounterVec,
+    /// Nobody had called the grain for a while.
+    pub(crate) idle: IntCounter,
+    /// The memory budget was used up.
+    pub(crate) budget: IntCounter,
+    /// All slots for instances were taken.
+    pub(crate) slots: IntCounter,
+    /// The host stops.
+    pub(crate) stop: IntCounter,
+}
+
+impl Evictions {
+    fn new(name: &str, help: &str) -> Result<Evictions, prometheus::Error> {
+        let by_reason = IntCounterVec::new(Opts::new(name, help), &["reason"])?;
+        Ok(Evictions {
+            idle: by_reason.with_label_values(&["idle"]),
+            budget: by_reason.with_label_values(&["budget"]),
+            slots: by_reason.with_label_values(&["slots"]),
+            stop: by_reason.with_label_values(&["stop"]),
+            by_reason,
+        })
+    }
+}
+
+impl Collector for Evictions {
+    fn desc(&self) -> Vec<&Desc> {
+        self.by_reason.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.by_reason.collect()
+    }
 }
 
 impl Metrics {

@@ -113,7 +113,6 @@ impl TurnCalls {
             .driver
             .catalog()
             .ok_or_else(|| CallFailure::before(Code::Overloaded, "the host stops"))?;
-        let (waiter, reply) = Waiter::new(Some(edge));
         let token = parts.token();
         let request = Request {
             token,
@@ -124,6 +123,8 @@ impl TurnCalls {
             chain: self.chain.clone(),
             once,
         };
+        let waiting = parts.backlog.admit(&request)?;
+        let (waiter, reply) = Waiter::new(Some(edge), waiting);
         let target = catalog.deliver(&grain, &line, request, waiter);
         Ok(Sent { target, token, reply })
     }
@@ -215,7 +216,7 @@ fn fault_end(fault: Fault) -> TurnEnd {
 pub(super) fn turn_failure(failure: &TurnFailure) -> CallFailure {
     let code = match failure {
         TurnFailure::CpuLimit { .. } => Code::TurnTimeout,
-        TurnFailure::MemoryLimit { .. } => Code::MemoryLimit,
+        TurnFailure::MemoryLimit { .. } | TurnFailure::HostMemory { .. } => Code::MemoryLimit,
         TurnFailure::TooLarge(_) => Code::TooLarge,
         _ => Code::Trap,
     };

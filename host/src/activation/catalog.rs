@@ -20,6 +20,8 @@ pub(crate) struct Catalog {
     shards: Vec<Mutex<HashMap<GrainId, Arc<Driver>>>>,
     /// Where the next search for a grain to evict begins.
     hand: AtomicUsize,
+    /// Held by the one who evicts for room.
+    pub(super) squeezing: Mutex<()>,
     pub(crate) parts: Arc<Parts>,
     /// Types whose grains are being moved.
     pub(super) sweeps: Sweeps,
@@ -30,6 +32,7 @@ impl Catalog {
         Arc::new(Catalog {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hand: AtomicUsize::new(0),
+            squeezing: Mutex::new(()),
             parts,
             sweeps: Sweeps::default(),
         })
@@ -100,6 +103,11 @@ impl Catalog {
     /// Another shard each time.
     pub(crate) fn next_shard(&self) -> usize {
         self.hand.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The next searches begin `count` shards later.
+    pub(crate) fn skip_shards(&self, count: usize) {
+        self.hand.fetch_add(count, Ordering::Relaxed);
     }
 
     fn driver(self: &Arc<Self>, id: GrainId, grain: &GrainName, line: &Arc<Line>) -> Arc<Driver> {

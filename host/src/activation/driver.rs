@@ -333,8 +333,7 @@ impl Driver {
 
     /// Makes the instance in the state of the last commit.
     async fn load(self: &Arc<Self>) {
-        let kept = self.lock().kept();
-        let result = self.restore(kept).await;
+        let result = self.restore_in_room().await;
         let mut state = self.lock();
         let input = match result {
             Ok((residence, loaded, origin)) => {
@@ -457,6 +456,11 @@ impl Driver {
 
     pub(super) fn line(&self) -> &Arc<Line> {
         &self.line
+    }
+
+    /// `volatile`: what no commit holds yet, for a restore.
+    pub(super) fn kept(&self) -> Option<(Arc<Deployment>, Delta)> {
+        self.lock().kept()
     }
 
     pub(super) fn parts(&self) -> &Arc<Parts> {

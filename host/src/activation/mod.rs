@@ -5,10 +5,14 @@
 //!
 //! **Not here:** what happens to a request (the machine), HTTP, where the bytes go.
 
+mod backlog;
+mod budget;
 mod call;
 mod catalog;
 mod driver;
 mod eviction;
+mod growth;
+mod keeper;
 mod kept;
 mod moving;
 mod parts;
@@ -16,12 +20,17 @@ mod record;
 mod release;
 mod residence;
 mod restore;
+mod room;
 mod sweep;
 mod translate;
 mod waiter;
 
 pub use crate::modules::{UpgradeFailure, UpgradeStatus};
+pub(crate) use backlog::{Backlog, BacklogLimits};
+pub(crate) use budget::{Budget, BudgetLimits, BudgetView, Meter, default_budget, fix_threshold};
 pub(crate) use catalog::Catalog;
+pub(crate) use growth::Growing;
+pub(crate) use keeper::Keeper;
 pub(crate) use parts::Parts;
 pub(crate) use release::Release;
 pub(crate) use sweep::Sweeps;

@@ -8,8 +8,9 @@ use granary_core::activation::{Limits, Now};
 use granary_core::id::{Ballot, Revision};
 use granary_core::message::Token;
 use granary_core::waits::WaitGraph;
+use tokio::sync::Semaphore;
 
-use super::Release;
+use super::{Backlog, Budget, Release};
 use crate::clock::{self, Clock};
 use crate::modules::Modules;
 use crate::snapshot::Tracking;
@@ -24,6 +25,12 @@ pub(crate) struct Parts {
     pub(crate) tracking: Arc<Tracking>,
     pub(crate) modules: Modules,
     pub(crate) release: Arc<Release>,
+    /// How much memory the host may take.
+    pub(crate) budget: Arc<Budget>,
+    /// What waits for replies.
+    pub(crate) backlog: Arc<Backlog>,
+    /// How many grains may come into memory at a time.
+    pub(crate) restores: Semaphore,
     pub(crate) waits: Arc<Mutex<WaitGraph>>,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,

@@ -14,8 +14,10 @@ use granary_core::api::{CallFailure, Code};
 use granary_core::commit::Delta;
 use granary_core::id::Ballot;
 
+use super::budget::Charge;
 use super::driver::Driver;
 use super::residence::{Residence, start_failure};
+use super::room;
 use crate::modules::Deployment;
 use crate::storage::Stored;
 use crate::wasm::StartError;
@@ -29,12 +31,15 @@ pub(super) struct Origin {
 
 impl Driver {
     /// Brings the grain into memory in the state of its last commit, with what is `kept` in memory laid
-    /// over it.
+    /// over it. `room` is raised to what that takes.
     pub(super) async fn restore(
         &self,
         kept: Option<(Arc<Deployment>, Delta)>,
+        room: &mut Charge,
     ) -> Result<(Residence, Loaded, Origin), CallFailure> {
         let parts = self.parts();
+        // Reading and applying block this thread; more of them at a time would take more memory than was charged.
+        let one_of_few = parts.restores.acquire().await;
         let stored = parts.storage.load(self.name()).map_err(|error| {
             tracing::error!(grain = %self.name(), %error, "a grain can't be loaded");
             CallFailure::before(
@@ -42,6 +47,8 @@ impl Driver {
                 "the grain's stored state can't be read; the host's log says why",
             )
         })?;
+        // Compiling an older revision takes long; others must not wait for that.
+        drop(one_of_few);
         let deployment = self.deployment(stored.as_ref(), kept.as_ref()).await?;
         let (revision, durability) = (deployment.revision, deployment.contract.durability);
         let head = stored.as_ref().map(|stored| &stored.head);
@@ -78,6 +85,8 @@ impl Driver {
             ),
         };
         deltas.extend(kept.map(|(_, delta)| delta));
+        room::charge(room, &deltas)?;
+        let _one_of_few = parts.restores.acquire().await;
         let residence = self.residence(deployment, &deltas)?;
         Ok((residence, loaded, origin))
     }

@@ -231,7 +231,8 @@ async fn ask(catalog: &Arc<Catalog>, line: &Arc<Line>, grain: &GrainName) -> Res
         chain: Arc::new([]),
         once: None,
     };
-    let (waiter, mut reply) = Waiter::new(None);
+    let waiting = parts.backlog.admit(&request)?;
+    let (waiter, mut reply) = Waiter::new(None, waiting);
     let driver = catalog.deliver(grain, line, request, waiter);
     let answer = match tokio::time::timeout(timeout, &mut reply).await {
         Ok(answer) => answer,

@@ -7,21 +7,27 @@ use granary_core::message::Reply;
 use granary_core::waits::WaitGraph;
 use tokio::sync::oneshot;
 
+use super::backlog::Waiting;
+
 /// The caller's end of a request.
 pub(crate) struct Waiter {
     sender: oneshot::Sender<(Reply, Lsn)>,
     edge: Option<WaitEdge>,
+    /// What the request counts for among all that wait.
+    waiting: Waiting,
 }
 
 impl Waiter {
-    pub(crate) fn new(edge: Option<WaitEdge>) -> (Waiter, oneshot::Receiver<(Reply, Lsn)>) {
+    pub(crate) fn new(edge: Option<WaitEdge>, waiting: Waiting) -> (Waiter, oneshot::Receiver<(Reply, Lsn)>) {
         let (sender, receiver) = oneshot::channel();
-        (Waiter { sender, edge }, receiver)
+        let waiter = Waiter { sender, edge, waiting };
+        (waiter, receiver)
     }
 
     /// Gives the reply. The edge goes first: from now on the callee may call its caller.
     pub(crate) fn answer(self, reply: Reply, horizon: Lsn) {
         drop(self.edge);
+        drop(self.waiting);
         // A caller that has gone away doesn't need its reply.
         let _ = self.sender.send((reply, horizon));
     }
