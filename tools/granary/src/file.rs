@@ -18,6 +18,7 @@ pub(crate) struct File {
     pub(crate) allow_origin: Option<Vec<String>>,
     pub(crate) dirty_tracking: Option<String>,
     pub(crate) memory_limit: Option<String>,
+    pub(crate) memory_budget: Option<String>,
     pub(crate) max_resident: Option<usize>,
     pub(crate) turn_limit: Option<String>,
     pub(crate) idle_timeout: Option<String>,

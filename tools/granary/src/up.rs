@@ -44,6 +44,9 @@ pub(crate) struct Up {
     /// The most memory of a grain [default: 64MiB]
     #[arg(long, env = "GRANARY_MEMORY_LIMIT", value_name = "BYTES")]
     memory_limit: Option<String>,
+    /// The most memory of the host [default: 60 % of the machine's, or of the cgroup's limit]
+    #[arg(long, env = "GRANARY_MEMORY_BUDGET", value_name = "BYTES")]
+    memory_budget: Option<String>,
     /// The most grains in memory at a time [default: 100000]
     #[arg(long, env = "GRANARY_MAX_RESIDENT", value_name = "N")]
     max_resident: Option<usize>,
@@ -106,6 +109,9 @@ impl Up {
         }
         if let Some(limit) = self.memory_limit.or(file.memory_limit) {
             config.wasm.memory_limit = size(&limit)?;
+        }
+        if let Some(budget) = self.memory_budget.or(file.memory_budget) {
+            config.memory.budget = Some(units::bytes(&budget)?);
         }
         if let Some(count) = self.max_resident.or(file.max_resident) {
             config.wasm.max_instances = count;
