@@ -33,6 +33,7 @@
 //! **Not here:** I/O, the instance, the clock, and who waits behind a [`Token`].
 
 mod answers;
+mod backoff;
 mod event;
 mod mailbox;
 mod moving;
@@ -44,6 +45,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use self::answers::stored_reply;
+use self::backoff::Backoff;
 pub use self::event::{CommitOrder, Input, Limits, Loaded, MoveEnd, Moved, Now, Output, TurnEnd};
 use self::mailbox::Mailbox;
 use self::moving::{Move, Refusal};
@@ -92,6 +94,7 @@ pub struct Activation {
     phase: Phase,
     mailbox: Mailbox,
     pipeline: Pipeline,
+    backoff: Backoff,
     replies: ReplyTable,
     /// `volatile`: what its turns have left that no commit holds yet.
     unsaved: Option<Vec<Arc<StoredReply>>>,
@@ -117,6 +120,7 @@ impl Activation {
             phase: Phase::Cold,
             mailbox: Mailbox::default(),
             pipeline: Pipeline::default(),
+            backoff: Backoff::default(),
             replies: ReplyTable::new(),
             unsaved: None,
             at_work: BTreeSet::new(),
@@ -146,6 +150,7 @@ impl Activation {
             Input::Durable => self.release(now, out),
             Input::Withdraw(token) => self.withdraw(token, out),
             Input::Evict => self.evict(out),
+            Input::Wake => {}
         }
         if matches!(self.phase, Phase::Cold | Phase::Idle) {
             self.start_next(now, out);
@@ -155,6 +160,17 @@ impl Activation {
     /// The lowest place that a reply waits for, if one does: call [`Input::Durable`] when it is durable.
     pub fn waits_for(&self) -> Option<Lsn> {
         self.pipeline.first()
+    }
+
+    /// When [`Input::Wake`] is due: the grain rests after failed turns, and requests wait.
+    pub fn deadline(&self) -> Option<Time> {
+        let rests = matches!(self.phase, Phase::Cold) && !self.mailbox.is_empty();
+        self.backoff.until().filter(|_| rests)
+    }
+
+    /// Turns that failed since the last good one.
+    pub fn failures(&self) -> u32 {
+        self.backoff.failures()
     }
 
     /// The grain's last commit.
@@ -251,7 +267,7 @@ impl Activation {
     fn start_next(&mut self, now: Now, out: &mut Vec<Output>) {
         while !self.pipeline.is_full(&self.limits) {
             if matches!(self.phase, Phase::Cold) {
-                if !self.mailbox.is_empty() {
+                if !self.mailbox.is_empty() && self.backoff.rests_until(now.time).is_none() {
                     self.phase = Phase::Loading;
                     out.push(Output::Load);
                 }
@@ -302,6 +318,11 @@ impl Activation {
         };
         self.last_used = now.time;
         self.horizon = self.horizon.max(seen);
+        match &end {
+            TurnEnd::Done(_) | TurnEnd::PassedOn(_) => self.backoff.succeeded(),
+            TurnEnd::Failed(_) => self.backoff.failed(now.time, &self.limits),
+            TurnEnd::Refused(_) => {}
+        }
         match end {
             TurnEnd::Done(outcome) if running.may_commit => {
                 let stored = running.once.map(|once| stored_reply(once, now.wall, &outcome));

@@ -17,8 +17,15 @@ pub struct Limits {
     pub mailbox_bytes: usize,
     /// Turns whose commits aren't durable yet. Stops a grain that is faster than the disk.
     pub pipeline_turns: usize,
-    /// Bytes of commits that aren't durable yet.
+    /// Bytes of commits and replies that wait for the disk.
     pub pipeline_bytes: usize,
+    /// Failed turns in a row from which on the grain rests before it's rebuilt. Stops a grain that traps in a loop from taking the
+    /// host's time for restores.
+    pub backoff_after: u32,
+    /// Its first rest in nanoseconds; each further one is twice as long.
+    pub backoff_first_nanos: u64,
+    /// Its longest rest.
+    pub backoff_most_nanos: u64,
 }
 
 impl Default for Limits {
@@ -28,6 +35,9 @@ impl Default for Limits {
             mailbox_bytes: 4 << 20,
             pipeline_turns: 1024,
             pipeline_bytes: 256 << 10,
+            backoff_after: 3,
+            backoff_first_nanos: 10_000_000,
+            backoff_most_nanos: 1_000_000_000,
         }
     }
 }
@@ -76,6 +86,8 @@ pub enum Input {
     Withdraw(Token),
     /// Memory is wanted: leave if nothing is going on.
     Evict,
+    /// [`Activation::deadline`](super::Activation::deadline) has passed.
+    Wake,
 }
 
 /// A grain's stored state, as far as the machine needs it.

@@ -26,6 +26,9 @@ impl Pipeline {
         if let Some(last) = self.turns.back() {
             pending.place = pending.place.max(last.place);
         }
+        // A reply waits in memory as its commit does; many long ones would be more than the commits' bound lets be.
+        let reply = pending.answer.as_ref().map(|(_, reply)| &reply.result);
+        pending.bytes += reply.and_then(|result| result.as_ref().ok()).map_or(0, Vec::len);
         self.bytes += pending.bytes;
         self.turns.push_back(pending);
     }

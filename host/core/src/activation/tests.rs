@@ -452,3 +452,95 @@ fn a_failed_load_answers_all_that_wait_and_is_tried_again() {
     machine.handle(Now::default(), Input::Arrive(request(3)), &mut out);
     assert!(matches!(out[..], [Output::Load]));
 }
+
+/// Time passes to the machine's deadline.
+fn wake(world: &mut World) {
+    world.now.time = world.machine.deadline().expect("the grain rests");
+    world.input(Input::Wake);
+}
+
+#[test]
+fn a_grain_that_fails_again_and_again_rests_before_it_is_rebuilt() {
+    let limits = Limits {
+        backoff_first_nanos: 10,
+        backoff_most_nanos: 40,
+        ..Limits::default()
+    };
+    let mut world = World::with_limits(Durability::Committed, limits);
+    for token in 1..=7 {
+        world.call(token);
+    }
+    let trap = || TurnEnd::Failed(CallFailure::before(Code::Trap, "unreachable"));
+    world.expect(&["load", "run 1"]);
+    world.end(trap());
+    world.expect(&["drop", "answer 1 trap no", "load", "run 2"]);
+    world.end(trap());
+    world.expect(&["drop", "answer 2 trap no", "load", "run 3"]);
+    // The third failure in a row: nothing is loaded until the rest is over.
+    world.end(trap());
+    world.expect(&["drop", "answer 3 trap no"]);
+    assert_eq!(world.machine.deadline(), Some(Time(10)));
+    world.input(Input::Wake);
+    world.expect(&[]);
+    wake(&mut world);
+    world.expect(&["load", "run 4"]);
+    // The next rests are longer, up to the bound.
+    for (token, rest) in [(4, 20), (5, 40), (6, 40)] {
+        let now = world.now.time;
+        world.end(trap());
+        assert_eq!(world.machine.deadline(), Some(now.plus_nanos(rest)), "after {token}");
+        wake(&mut world);
+    }
+    assert_eq!(world.machine.failures(), 6);
+    world.end_well();
+    assert_eq!((world.machine.failures(), world.machine.deadline()), (0, None));
+}
+
+#[test]
+fn a_request_may_leave_while_its_grain_rests_and_then_nobody_needs_to_be_woken() {
+    let mut world = World::new(Durability::Committed);
+    for token in 1..=4 {
+        world.call(token);
+    }
+    for _ in 0..3 {
+        world.end(TurnEnd::Failed(CallFailure::before(Code::Trap, "unreachable")));
+    }
+    world.log.clear();
+    assert!(world.machine.deadline().is_some());
+    world.input(Input::Withdraw(Token(4)));
+    world.expect(&["answer 4 deadline no"]);
+    assert_eq!(world.machine.deadline(), None);
+}
+
+#[test]
+fn a_refused_call_is_no_good_turn_and_no_failed_one() {
+    let limits = Limits {
+        backoff_first_nanos: 10,
+        ..Limits::default()
+    };
+    let mut world = World::with_limits(Durability::Committed, limits);
+    for token in 1..=3 {
+        world.call(token);
+        world.end(TurnEnd::Failed(CallFailure::before(Code::Trap, "unreachable")));
+    }
+    world.call(4);
+    wake(&mut world);
+    world.end(TurnEnd::Refused(CallFailure::before(Code::BadArguments, "no")));
+    assert_eq!(world.machine.failures(), 3);
+}
+
+#[test]
+fn long_replies_that_wait_for_the_disk_hold_later_turns_back() {
+    let limits = Limits {
+        pipeline_bytes: 1000,
+        ..Limits::default()
+    };
+    let mut world = World::with_limits(Durability::Committed, limits);
+    world.call(1);
+    world.end(TurnEnd::Done(Outcome::Value(vec![b'x'; 2000])));
+    world.log.clear();
+    world.call(2);
+    world.expect(&[]);
+    world.durable(1);
+    assert_eq!(world.log.last().map(String::as_str), Some("run 2"));
+}
