@@ -6,8 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
-use granary_tests::{Client, Host, Reply, wait};
+use granary_tests::{Client, Host, Reply, Request, wait};
 
 const MIB: u64 = 1 << 20;
 /// What isn't charged before it's there: the changes of turns on their way into the log, images on their way into the snapshot store,
@@ -175,4 +176,52 @@ fn thousands_of_small_grains_beyond_the_budget_keep_their_state() {
     println!("{evicted} evictions, {} MiB at most", most / MIB);
     assert!(evicted >= 1_000.0, "{evicted} evictions");
     assert!(most <= budget + SLACK, "{} MiB were taken", most / MIB);
+}
+
+#[test]
+fn a_grain_that_traps_in_a_loop_is_not_rebuilt_as_fast_as_it_is_called() {
+    let host = Host::start();
+    host.deploy("probe");
+    let address = host.address();
+    let mut client = host.client();
+    client.call("probe/bad/add", "[5]").expect(200);
+    let loads = host.metric("granary_loads_total").unwrap();
+    let started = Instant::now();
+    let callers: Vec<_> = (0..8)
+        .map(|_| {
+            std::thread::spawn(move || {
+                let mut client = Client::new(address);
+                for _ in 0..4 {
+                    let request = Request::new("POST", "/v1/grains/probe/bad/trap_after_write")
+                        .header("granary-timeout", "500ms")
+                        .body("[1]");
+                    let reply = client.send(&request);
+                    match reply.status {
+                        500 => drop(reply.problem(500, "trap")),
+                        _ => assert_eq!(reply.problem(504, "deadline")["committed"], "no"),
+                    }
+                }
+            })
+        })
+        .collect();
+    // Its neighbour doesn't notice.
+    for n in 1..=100 {
+        assert_eq!(client.call("probe/good/add", "[1]").integer(), n);
+    }
+    callers.into_iter().for_each(|caller| caller.join().unwrap());
+    let loads = host.metric("granary_loads_total").unwrap() - loads;
+    // Three at once, then after 10, 20, 40 ... 640 ms, then one a second; and one for the neighbour.
+    let most = 3.0 + 7.0 + started.elapsed().as_secs_f64() + 1.0 + 1.0;
+    assert!(loads <= most, "{loads} loads in {:?}", started.elapsed());
+    assert!(host.metric("granary_backoffs_total").unwrap() >= 3.0);
+    let status = client.fetch("/v1/grains/probe/bad").value();
+    assert!(status["last_error"].as_str().unwrap().contains("trap"), "{status}");
+    // A good turn is all it takes.
+    let value = wait::until("the grain has rested", || {
+        let reply = client.call("probe/bad/add", "[1]");
+        (reply.status == 200).then(|| reply.integer())
+    });
+    assert_eq!(value, 6);
+    client.call("probe/bad/trap_now", "").problem(500, "trap");
+    assert_eq!(client.call("probe/bad/add", "[1]").integer(), 7);
 }

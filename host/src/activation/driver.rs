@@ -7,12 +7,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Duration;
 
 use granary_core::activation::{Activation, CommitOrder, Input, MoveEnd, Moved, Now, Output, TurnEnd};
 use granary_core::api::{CallFailure, Code, Durability};
 use granary_core::commit::{Change, Commit, Delta};
 use granary_core::id::{GrainId, GrainName, Lsn, Revision, Seq};
 use granary_core::message::{Request, Token};
+use granary_core::time::Time;
 
 use super::call::TurnCalls;
 use super::kept::Kept;
@@ -50,6 +52,8 @@ struct State {
     origin: Option<Origin>,
     /// The place for which the release was asked.
     registered: Option<Lsn>,
+    /// When a timer wakes the machine.
+    alarm: Option<Time>,
     last_error: Option<String>,
 }
 
@@ -76,6 +80,7 @@ struct After {
     spawn: bool,
     gone: bool,
     register: Option<Lsn>,
+    alarm: Option<Time>,
 }
 
 /// A look at a driver.
@@ -113,6 +118,7 @@ impl Driver {
             kept: None,
             origin: None,
             registered: None,
+            alarm: None,
             last_error: None,
         };
         Arc::new(Driver {
@@ -219,6 +225,12 @@ impl Driver {
             state.registered = Some(place);
             after.register = Some(place);
         }
+        if let Some(at) = state.machine.deadline()
+            && state.alarm.is_none()
+        {
+            state.alarm = Some(at);
+            after.alarm = Some(at);
+        }
         if state.job.is_some() && !state.is_running {
             state.is_running = true;
             after.spawn = true;
@@ -305,10 +317,22 @@ impl Driver {
         {
             catalog.remove(self);
         }
+        if let Some(at) = after.alarm {
+            self.parts.metrics.backoffs.inc();
+            tokio::spawn(self.clone().wake(at));
+        }
         if after.spawn {
             tokio::spawn(self.clone().work());
         }
         after.returned
+    }
+
+    /// Wakes the machine at its deadline.
+    async fn wake(self: Arc<Self>, at: Time) {
+        tokio::time::sleep(Duration::from_nanos(at.nanos_since(self.parts.clock.time()))).await;
+        let mut state = self.lock();
+        state.alarm = None;
+        self.step(state, Input::Wake);
     }
 
     /// Does jobs until there are none.

@@ -30,6 +30,7 @@ impl Driver {
             let Some(mut room) = parts.budget.room(need, until).await else {
                 return Err(parts.budget.overloaded(need));
             };
+            parts.metrics.loads.inc();
             let result = self.restore(self.kept(), &mut room).await;
             match room.wanted() {
                 Some(wanted) if result.is_err() && wanted > need => need = wanted,
