@@ -55,6 +55,8 @@ struct State {
     /// When a timer wakes the machine.
     alarm: Option<Time>,
     last_error: Option<String>,
+    /// Of the instance, also while the task has it.
+    memory_bytes: u64,
 }
 
 impl State {
@@ -120,6 +122,7 @@ impl Driver {
             registered: None,
             alarm: None,
             last_error: None,
+            memory_bytes: 0,
         };
         Arc::new(Driver {
             id,
@@ -192,7 +195,7 @@ impl Driver {
             seq: state.machine.seq(),
             durability: state.machine.durability(),
             ballot: state.origin.as_ref().map_or(0, |origin| origin.ballot.counter),
-            memory_bytes: state.residence.as_ref().map_or(0, |residence| residence.memory_bytes()),
+            memory_bytes: state.memory_bytes,
             idle_ms: self.parts.clock.time().nanos_since(state.machine.last_used()) / 1_000_000,
             queued: state.machine.queued(),
             last_error: state.last_error.clone(),
@@ -263,7 +266,10 @@ impl Driver {
                     after.answers.push((waiter, reply, horizon));
                 }
             }
-            Output::Drop => after.dropped = state.residence.take().or(after.dropped.take()),
+            Output::Drop => {
+                state.memory_bytes = 0;
+                after.dropped = state.residence.take().or(after.dropped.take());
+            }
             Output::Return(request) => {
                 after.returned = state.waiters.remove(&request.token).map(|waiter| (request, waiter));
             }
@@ -361,6 +367,7 @@ impl Driver {
         let mut state = self.lock();
         let input = match result {
             Ok((residence, loaded, origin)) => {
+                state.memory_bytes = residence.memory_bytes();
                 state.residence = Some(Box::new(residence));
                 state.origin = Some(origin);
                 Input::Loaded(loaded)
@@ -396,6 +403,7 @@ impl Driver {
             }
         }
         let mut state = self.lock();
+        state.memory_bytes = residence.memory_bytes();
         state.residence = Some(residence);
         state.taken = taken;
         self.step(
