@@ -225,3 +225,35 @@ fn a_grain_that_traps_in_a_loop_is_not_rebuilt_as_fast_as_it_is_called() {
     client.call("probe/bad/trap_now", "").problem(500, "trap");
     assert_eq!(client.call("probe/bad/add", "[1]").integer(), 7);
 }
+
+#[test]
+fn the_host_says_what_it_takes_and_what_a_busy_grain_does() {
+    let host = Host::start_with(&["--memory-budget", "300MiB"]);
+    host.deploy("probe");
+    let mut client = host.client();
+    client.call("probe/a/fill", "[10000000, 1]").expect(200);
+    let memory = host.view()["memory"].clone();
+    assert_eq!(memory["budget_bytes"], 300 * MIB);
+    assert_eq!(memory["grains_in_memory"], 1);
+    let [taken, grains] = ["taken_bytes", "grain_bytes"].map(|name| memory[name].as_u64().unwrap());
+    assert!(grains > 10_000_000 && taken > grains && taken < 300 * MIB, "{memory}");
+    let address = host.address();
+    let sleeper = std::thread::spawn(move || {
+        Client::new(address)
+            .call("probe/a/sleep_ms", "[300]")
+            .expect(200)
+            .status
+    });
+    while !sleeper.is_finished() {
+        let status = client.fetch("/v1/grains/probe/a").value();
+        assert!(status["memory_bytes"].as_u64().unwrap() > 10_000_000, "{status}");
+    }
+    sleeper.join().unwrap();
+}
+
+#[test]
+fn a_budget_too_small_for_a_host_is_refused_with_what_it_needs() {
+    let mut host = Host::prepared(&["--memory-budget", "10MiB"]);
+    let said = host.try_start().unwrap_err();
+    assert!(said.contains("too small"), "{said}");
+}

@@ -65,6 +65,31 @@ pub struct GrainStatus {
     pub upgrade_failure: Option<UpgradeFailure>,
 }
 
+/// How much memory the host takes, and who left for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryStatus {
+    /// Bytes that the host may take.
+    pub budget_bytes: u64,
+    /// Bytes that it takes: all of the following.
+    pub taken_bytes: u64,
+    /// Heap, stacks, kept copies of pages.
+    pub private_bytes: u64,
+    /// Memories of grains.
+    pub grain_bytes: u64,
+    /// Page tables.
+    pub table_bytes: u64,
+    /// Grains that wait for room.
+    pub waiting: usize,
+    /// Grains in memory.
+    pub grains: u64,
+    /// Grains that left since the start: nobody had called them for a while,
+    pub evicted_idle: u64,
+    /// the budget was used up,
+    pub evicted_for_memory: u64,
+    /// all slots were taken.
+    pub evicted_for_slots: u64,
+}
+
 /// One page of keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyPage {
@@ -176,6 +201,25 @@ impl Router {
             queued: 0,
             upgrade_failure,
         })
+    }
+
+    /// How much memory the host takes.
+    pub fn memory(&self) -> MemoryStatus {
+        let parts = &self.catalog.parts;
+        let view = parts.budget.view();
+        let evictions = &parts.metrics.evictions;
+        MemoryStatus {
+            budget_bytes: view.limit,
+            taken_bytes: view.taken.bytes(),
+            private_bytes: view.taken.private,
+            grain_bytes: view.taken.memories,
+            table_bytes: view.taken.tables,
+            waiting: view.waiting,
+            grains: u64::try_from(parts.metrics.activations.get()).unwrap_or(0),
+            evicted_idle: evictions.idle.get(),
+            evicted_for_memory: evictions.budget.get(),
+            evicted_for_slots: evictions.slots.get(),
+        }
     }
 
     /// Keys of existing grains of a type that start with `prefix`, behind `after`: at most `limit`, in order.

@@ -57,6 +57,7 @@ pub(super) fn refuse(refusal: Refusal, caller: &Caller) -> Response {
 async fn cluster<H: Inside>(State(api): Shared<H>) -> Response {
     let facts = &api.facts;
     let host = facts.host.to_string();
+    let memory = api.inside.memory();
     Json(json!({
         "host": host,
         "address": facts.address.to_string(),
@@ -64,6 +65,18 @@ async fn cluster<H: Inside>(State(api): Shared<H>) -> Response {
         "uptime_ms": facts.started.elapsed().as_millis() as u64,
         "dirty_tracking": facts.dirty_tracking,
         "dirty_tracking_reason": facts.dirty_tracking_reason,
+        "memory": {
+            "budget_bytes": memory.budget_bytes,
+            "taken_bytes": memory.taken_bytes,
+            "private_bytes": memory.private_bytes,
+            "grain_bytes": memory.grain_bytes,
+            "table_bytes": memory.table_bytes,
+            "grains_in_memory": memory.grains,
+            "grains_waiting": memory.waiting,
+            "evicted_idle": memory.evicted_idle,
+            "evicted_for_memory": memory.evicted_for_memory,
+            "evicted_for_slots": memory.evicted_for_slots,
+        },
         "members": [{ "host": host, "address": facts.address.to_string() }],
     }))
     .into_response()

@@ -9,7 +9,7 @@ use granary_core::message::Reply;
 
 use crate::description::Contract;
 use crate::modules::{Deployment, Modules, RevisionSummary};
-use crate::router::{GrainStatus, Invocation, KeyPage, Router, UpgradeStatus};
+use crate::router::{GrainStatus, Invocation, KeyPage, MemoryStatus, Router, UpgradeStatus};
 
 /// A type's current revision, as far as HTTP needs it: a [`Deployment`] without its code.
 #[derive(Clone, Debug)]
@@ -45,6 +45,7 @@ pub(super) trait Inside: Send + Sync + 'static {
     fn upgrade_status(&self, kind: &GrainType) -> Result<UpgradeStatus, CallFailure>;
     fn current(&self, kind: &GrainType) -> Option<Deployed>;
     fn all(&self) -> Vec<Deployed>;
+    fn memory(&self) -> MemoryStatus;
 }
 
 /// The real one.
@@ -108,6 +109,10 @@ impl Inside for Host {
 
     fn all(&self) -> Vec<Deployed> {
         self.modules.all().iter().map(|deployment| shown(deployment)).collect()
+    }
+
+    fn memory(&self) -> MemoryStatus {
+        self.router.memory()
     }
 }
 

@@ -23,7 +23,7 @@ use super::super::{HostFacts, HttpConfig};
 use super::wire::Wire;
 use crate::description::Contract;
 use crate::modules::RevisionSummary;
-use crate::router::{GrainStatus, Invocation, KeyPage, UpgradeFailure, UpgradeStatus};
+use crate::router::{GrainStatus, Invocation, KeyPage, MemoryStatus, UpgradeFailure, UpgradeStatus};
 
 /// The one type that is deployed.
 pub(super) const TYPE: &str = "counter";
@@ -279,5 +279,13 @@ impl Inside for Script {
 
     fn all(&self) -> Vec<Deployed> {
         vec![deployed()]
+    }
+
+    fn memory(&self) -> MemoryStatus {
+        MemoryStatus {
+            budget_bytes: 1000,
+            taken_bytes: 600,
+            ..MemoryStatus::default()
+        }
     }
 }
