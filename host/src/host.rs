@@ -15,8 +15,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::activation::{
-    Backlog, BacklogLimits, Budget, BudgetLimits, BudgetView, Catalog, Growing, Keeper, Meter, Parts, Release,
-    default_budget, fix_threshold,
+    Backlog, BacklogLimits, Budget, BudgetLimits, Catalog, Growing, Keeper, Meter, Parts, Release, default_budget,
+    fix_threshold,
 };
 use crate::clock::Clock;
 use crate::config::{BUDGET_LEAST, HostConfig};
@@ -83,42 +83,6 @@ const UPGRADE_FIGURES: [Figure<u64>; 1] = [(
     "Grains that are known to be on an older revision because moving them failed.",
     |stuck| *stuck,
 )];
-
-/// What `/metrics` shows of the memory budget.
-const MEMORY_FIGURES: [Figure<BudgetView>; 6] = [
-    ("granary_memory_budget_bytes", "Bytes that the host may take.", |view| {
-        view.limit
-    }),
-    (
-        "granary_memory_private_bytes",
-        "Bytes of heap, stacks and kept copies.",
-        |view| view.taken.private,
-    ),
-    ("granary_memory_grain_bytes", "Bytes of grains' memories.", |view| {
-        view.taken.memories
-    }),
-    ("granary_memory_table_bytes", "Bytes of page tables.", |view| {
-        view.taken.tables
-    }),
-    (
-        "granary_memory_charged_bytes",
-        "Bytes handed out that no measurement has seen yet.",
-        |view| view.charged,
-    ),
-    ("granary_memory_waiting", "Grains that wait for room.", |view| {
-        view.waiting as u64
-    }),
-];
-
-/// And of what waits.
-const BACKLOG_FIGURES: [Figure<(u64, u64)>; 2] = [
-    (
-        "granary_backlog_requests",
-        "Requests that wait or are worked on, over all grains.",
-        |waiting| waiting.0,
-    ),
-    ("granary_backlog_bytes", "Bytes of those requests.", |waiting| waiting.1),
-];
 
 /// Why a host doesn't start. Nothing was served; what is stored is as it was.
 #[derive(Debug)]
@@ -210,6 +174,7 @@ impl Host {
             metrics: metrics.clone(),
             tokens: AtomicU64::new(1),
         }));
+        catalog.show_figures();
         engine.set_gate(Arc::new(Growing::new(&catalog)));
         let keeper = Keeper::start(&catalog)
             .map_err(|error| StartError::Wasm(format!("the thread of the memory budget can't start: {error}")))?;
@@ -281,8 +246,6 @@ fn open_budget(
         large: (bytes / 16).min(config.wasm.memory_limit as u64 / 4),
     };
     let budget = Budget::new(limits, meter, metrics.clone());
-    let watched = budget.clone();
-    metrics.watch(&MEMORY_FIGURES, move || watched.view());
     tracing::info!(bytes, taken = budget.used(), "memory budget");
     Ok(budget)
 }
@@ -292,10 +255,7 @@ fn open_backlog(config: &HostConfig, bytes: u64, metrics: &Arc<Metrics>) -> Arc<
         requests: config.memory.waiting_requests,
         bytes: config.memory.waiting_bytes.unwrap_or(bytes / 8),
     };
-    let backlog = Backlog::new(limits, metrics.clone());
-    let watched = backlog.clone();
-    metrics.watch(&BACKLOG_FIGURES, move || watched.waiting());
-    backlog
+    Backlog::new(limits, metrics.clone())
 }
 
 /// How many grains may come into memory at a time: what one reads isn't charged before it's read, so all of them together have to

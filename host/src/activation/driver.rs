@@ -372,7 +372,16 @@ impl Driver {
                 state.origin = Some(origin);
                 Input::Loaded(loaded)
             }
-            Err(failure) => Input::LoadFailed(failure),
+            Err(failure) => {
+                let is_new = state.origin.is_none() && failure.code == Code::Overloaded;
+                self.step(state, Input::LoadFailed(failure));
+                if is_new {
+                    // Nothing is known of the grain that would be worth a place in the catalog: calls to many keys, all refused, must
+                    // not fill it.
+                    self.evict();
+                }
+                return;
+            }
         };
         self.step(state, input);
     }

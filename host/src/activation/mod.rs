@@ -11,6 +11,7 @@ mod call;
 mod catalog;
 mod driver;
 mod eviction;
+mod figures;
 mod growth;
 mod keeper;
 mod kept;
@@ -27,7 +28,7 @@ mod waiter;
 
 pub use crate::modules::{UpgradeFailure, UpgradeStatus};
 pub(crate) use backlog::{Backlog, BacklogLimits};
-pub(crate) use budget::{Budget, BudgetLimits, BudgetView, Meter, default_budget, fix_threshold};
+pub(crate) use budget::{Budget, BudgetLimits, Meter, default_budget, fix_threshold};
 pub(crate) use catalog::Catalog;
 pub(crate) use growth::Growing;
 pub(crate) use keeper::Keeper;

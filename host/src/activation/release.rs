@@ -47,6 +47,11 @@ impl Release {
         }
     }
 
+    /// How many activations wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.lock().expect("no panic under this lock").len()
+    }
+
     /// Tells activations until the task is dropped.
     pub(crate) async fn run(self: Arc<Self>) {
         let mut ready = Vec::new();
