@@ -10,7 +10,15 @@ use super::{Finding, Source};
 const ALLOWED: &[(&str, &[&str])] = &[
     (
         "activation",
-        &["clock", "modules", "snapshot", "storage", "telemetry", "wasm"],
+        &[
+            "clock",
+            "description",
+            "modules",
+            "snapshot",
+            "storage",
+            "telemetry",
+            "wasm",
+        ],
     ),
     ("clock", &[]),
     ("cluster", &["telemetry"]),
