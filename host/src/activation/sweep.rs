@@ -89,6 +89,7 @@ impl Catalog {
             failed,
             left: total - moved - failed,
             running: sweep.is_some_and(|sweep| sweep.goes_on(revision)),
+            stuck: line.stuck().count(),
             failures: line.stuck().listed(),
         }
     }

@@ -98,8 +98,7 @@ fn figures_of(status: &UpgradeStatus) -> Value {
         "moved": status.moved,
         "failed": status.failed,
         "left": status.left,
-        // A call may have failed to move its grain before any sweep.
-        "stuck": status.failed.max(status.failures.len() as u64),
+        "stuck": status.stuck,
     })
 }
 

@@ -34,7 +34,9 @@ pub struct UpgradeStatus {
     pub left: u64,
     /// Whether a sweep is going on.
     pub running: bool,
-    /// Grains that could not be moved, by a sweep or by a call: the first hundred.
+    /// Grains that could not be moved, by a sweep or by a call, and have not moved since.
+    pub stuck: u64,
+    /// The first hundred of these.
     pub failures: Vec<UpgradeFailure>,
 }
 

@@ -269,6 +269,7 @@ impl Inside for Script {
             failed: 1,
             left: 4,
             running: *self.sweeping.lock().unwrap(),
+            stuck: 2,
             failures: vec![stuck()],
         })
     }

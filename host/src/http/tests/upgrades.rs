@@ -96,7 +96,7 @@ async fn moving_all_grains_is_started_and_watched() {
     let served = Served::start().await;
     let mut wire = served.connect().await;
     let mut expect = json!({
-        "type": "counter", "revision": 3, "running": false, "total": 10, "moved": 5, "failed": 1, "left": 4, "stuck": 1,
+        "type": "counter", "revision": 3, "running": false, "total": 10, "moved": 5, "failed": 1, "left": 4, "stuck": 2,
         "failures": [{"key": "a/1", "revision": 2, "code": "trap", "reason": "it trapped"}],
     });
     let path = "/v1/modules/counter/upgrade";
@@ -124,7 +124,7 @@ async fn a_type_is_shown_with_its_revisions() {
         revision(3, true, Some(1))
     ]);
     assert_eq!(shown["revisions"], expect);
-    let figures = json!({"running": false, "total": 10, "moved": 5, "failed": 1, "left": 4, "stuck": 1});
+    let figures = json!({"running": false, "total": 10, "moved": 5, "failed": 1, "left": 4, "stuck": 2});
     assert_eq!(shown["upgrade"], figures);
     let list = wire.ask("GET", "/v1/modules", "", "").await.json();
     assert_eq!(list["modules"][0]["upgrade"], figures);
