@@ -2,6 +2,9 @@
 //!
 //! **Not here:** what any part does.
 
+#[cfg(test)]
+mod upgrade_tests;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
