@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 const FAILURES: [(&str, &str); 5] = [
     ("trap", "trap"),
     ("error", "this grain's key asks for an error"),
-    ("loop", "processor time"),
+    ("loop", "computed for more than 300 ms"),
     ("check", "this grain's key asks for a failing check"),
     ("memory", "memory"),
 ];
