@@ -9,15 +9,25 @@ use granary_core::api::{CallFailure, Code};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::depth;
 use crate::description::{Method, Param};
 
 /// Unknown arguments that an error names; the rest are only counted, since a body may hold a million of them.
 const NAMED_LIMIT: usize = 8;
+/// What some editors write at a file's beginning.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// Reads a body. Empty means no arguments.
-pub(super) fn from_body(method: &Method, body: &[u8]) -> Result<Vec<u8>, CallFailure> {
+/// Reads a body whose values are at most `depth_limit` levels deep, arguments included. Empty means no arguments.
+pub(super) fn from_body(method: &Method, body: &[u8], depth_limit: usize) -> Result<Vec<u8>, CallFailure> {
     let text = std::str::from_utf8(body).map_err(|_| bad(method, "the body is not UTF-8"))?;
+    if text.starts_with(BYTE_ORDER_MARK) {
+        return Err(bad(
+            method,
+            "the body begins with a byte order mark, which JSON doesn't have: leave it out",
+        ));
+    }
     let text = text.trim_matches([' ', '\t', '\r', '\n']);
+    depth::check(method, text, depth_limit)?;
     match text.as_bytes().first() {
         None => gather::<&str>(method, vec![None; method.params.len()], &Surplus::default()),
         Some(b'[') => by_position(method, text),
@@ -270,7 +280,7 @@ mod tests {
 
     #[track_caller]
     fn check(params: &[(&str, bool)], body: &str, expect: &str) {
-        let got = from_body(&method(params), body.as_bytes());
+        let got = from_body(&method(params), body.as_bytes(), 100);
         assert_eq!(
             got.map(|args| String::from_utf8(args).unwrap()),
             Ok(expect.to_owned()),
@@ -280,7 +290,7 @@ mod tests {
 
     #[track_caller]
     fn refuse(params: &[(&str, bool)], body: impl AsRef<[u8]>, expect: &str) {
-        let failure = from_body(&method(params), body.as_ref()).unwrap_err();
+        let failure = from_body(&method(params), body.as_ref(), 100).unwrap_err();
         assert_eq!((failure.code, failure.detail.as_str()), (Code::BadArguments, expect));
     }
 
@@ -343,7 +353,7 @@ mod tests {
     #[test]
     fn a_flood_of_unknown_arguments_is_counted_not_repeated() {
         let many: Vec<String> = (0..100).map(|i| format!("\"x{i}\":{i}")).collect();
-        let failure = from_body(&method(NONE), format!("{{{}}}", many.join(",")).as_bytes()).unwrap_err();
+        let failure = from_body(&method(NONE), format!("{{{}}}", many.join(",")).as_bytes(), 100).unwrap_err();
         assert!(failure.detail.contains("`x7` and 92 more"), "{}", failure.detail);
     }
 
@@ -374,7 +384,7 @@ mod tests {
             "{\"n\":1}{}",
             "['x']",
         ] {
-            let failure = from_body(&method(ONE), body.as_bytes()).unwrap_err();
+            let failure = from_body(&method(ONE), body.as_bytes(), 100).unwrap_err();
             assert!(
                 failure.detail.starts_with("the JSON body can't be read: "),
                 "{body}: {}",
@@ -391,16 +401,30 @@ mod tests {
     #[test]
     fn an_argument_given_twice_is_refused() {
         for body in [r#"{"n":1,"n":1}"#, r#"{"n":1,"\u006e":2}"#] {
-            let failure = from_body(&method(ONE), body.as_bytes()).unwrap_err();
+            let failure = from_body(&method(ONE), body.as_bytes(), 100).unwrap_err();
             assert!(failure.detail.contains("`n` is given twice"), "{}", failure.detail);
         }
     }
 
     #[test]
-    fn depth_is_no_matter_of_the_host() {
-        let deep = "[".repeat(1_000_000) + &"]".repeat(1_000_000);
-        check(ONE, &deep, &deep);
-        let by_name = format!("{{\"n\":{}1{}}}", "{\"a\":".repeat(100_000), "}".repeat(100_000));
-        assert!(from_body(&method(ONE), by_name.as_bytes()).is_ok());
+    fn a_byte_order_mark_is_named() {
+        refuse(
+            ONE,
+            "\u{feff}[1]",
+            "the body begins with a byte order mark, which JSON doesn't have: leave it out. `add` takes `n`",
+        );
+    }
+
+    #[test]
+    fn depth_has_a_limit_by_name_and_by_position() {
+        let deep = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        check(ONE, &deep(100), &deep(100));
+        let by_name = |levels: usize| format!("{{\"n\":{}}}", deep(levels - 1));
+        assert!(from_body(&method(ONE), by_name(100).as_bytes(), 100).is_ok());
+        let what = "JSON is nested deeper than the limit of 100 levels. `add` takes `n`";
+        refuse(ONE, deep(101), what);
+        refuse(ONE, by_name(101), what);
+        refuse(ONE, "[".repeat(8 << 20), what);
+        refuse(ONE, "{\"n\":".repeat(1 << 20), what);
     }
 }

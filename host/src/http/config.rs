@@ -26,6 +26,9 @@ pub struct HttpConfig {
     /// Bytes of all request bodies that are being read or worked on. 512 MiB: stops many allowed bodies from doing what
     /// one may not.
     pub body_memory_limit: usize,
+    /// Levels of arrays and objects in arguments. 100, within the 127 that guests' own JSON readers take: stops a short body
+    /// from using up the stack of whoever reads it.
+    pub depth_limit: usize,
     /// The longest request line with headers, in bytes. 64 KiB, enough for a key of 1 KiB and long queries.
     pub header_limit: usize,
     /// Open connections. 10,000: stops a client from using up the host's file descriptors.
@@ -63,6 +66,7 @@ impl Default for HttpConfig {
             body_limit: 8 << 20,
             module_limit: 16 << 20,
             body_memory_limit: 512 << 20,
+            depth_limit: 100,
             header_limit: 64 << 10,
             connection_limit: 10_000,
             header_timeout: Duration::from_secs(10),

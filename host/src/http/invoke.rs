@@ -36,6 +36,7 @@ where
     let by_query = by_query(&parts.method, described)?;
     let timeout = headers::timeout(&parts.headers, &api.config)?;
     let idempotency = headers::idempotency(&parts.headers, &caller.client)?;
+    let depth_limit = api.config.depth_limit;
     // The body's share of the memory is held until the reply is there: until then its bytes are.
     let (args, _share) = if by_query {
         if body.as_ref().is_some_and(|body| !body.is_end_stream()) {
@@ -43,7 +44,7 @@ where
             return Err(Refusal::new(Code::BadArguments, detail));
         }
         (
-            query::from_query(described, parts.uri.query().unwrap_or_default())?,
+            query::from_query(described, parts.uri.query().unwrap_or_default(), depth_limit)?,
             None,
         )
     } else {
@@ -55,7 +56,7 @@ where
             Some(body) => body::read(body, api.body_limits(), &api.body_memory).await?,
             None => body::Read::default(),
         };
-        (args::from_body(described, &read.bytes)?, read.share)
+        (args::from_body(described, &read.bytes, depth_limit)?, read.share)
     };
     let invocation = Invocation {
         id: caller.id,

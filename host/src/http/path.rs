@@ -5,7 +5,8 @@ use std::borrow::Cow;
 
 use granary_core::api::{CallFailure, Code};
 use granary_core::id::{GrainKey, GrainName, GrainType, NameError};
-use percent_encoding::percent_decode_str;
+
+use super::percent;
 
 /// What every path of a grain begins with.
 pub(super) const PREFIX: &str = "/v1/grains/";
@@ -48,10 +49,8 @@ pub(super) fn parse(rest: &str) -> Result<Target<'_>, CallFailure> {
 }
 
 fn decode<'a>(segment: &'a str, what: &str) -> Result<Cow<'a, str>, CallFailure> {
-    percent_decode_str(segment).decode_utf8().map_err(|_| {
-        let detail = format!("the {what} in the path is not UTF-8 once its %XX are decoded");
-        CallFailure::before(Code::BadArguments, detail)
-    })
+    percent::decode(segment)
+        .map_err(|wrong| CallFailure::before(Code::BadArguments, format!("the {what} in the path {wrong}")))
 }
 
 fn wrong_name(error: NameError) -> CallFailure {
@@ -105,9 +104,11 @@ mod tests {
             ("a+b", "a+b"),
             ("a%20b", "a b"),
             ("%C3%BC", "ü"),
-            ("100%", "100%"),
-            ("%zz", "%zz"),
-            ("%25", "%"),
+            ("100%25", "100%"),
+            ("%25zz", "%zz"),
+            ("u%CC%88", "u\u{308}"),
+            ("%EF%BB%BF", "\u{feff}"),
+            ("%3F%23", "?#"),
             ("a;b=c", "a;b=c"),
             ("@:!$&'()*,=", "@:!$&'()*,="),
         ] {
@@ -129,6 +130,12 @@ mod tests {
     fn what_is_not_utf8_or_no_type_is_a_bad_argument() {
         for path in [
             "c/%ff",
+            "c/100%",
+            "c/%zz",
+            "c/%2",
+            "c/%u00fc",
+            "c/%ED%A0%80",
+            "c/%C0%AF",
             "c/%c3",
             "c/%c3/get",
             "c/k/%ff",

@@ -6,11 +6,11 @@
 use std::borrow::Cow;
 
 use granary_core::api::{CallFailure, Code};
-use percent_encoding::percent_decode;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::args::{Surplus, bad, gather};
+use super::{depth, percent};
 use crate::description::Method;
 
 /// How deep references between schemas are followed: a schema may refer to itself.
@@ -25,17 +25,16 @@ pub(super) fn pairs(query: &str) -> impl Iterator<Item = Result<(Cow<'_, str>, C
 }
 
 fn decode(text: &str) -> Result<Cow<'_, str>, CallFailure> {
-    let wrong = || CallFailure::before(Code::BadArguments, "the query is not UTF-8 once its %XX are decoded");
-    if text.contains('+') {
-        let spaced = text.replace('+', " ");
-        let decoded = percent_decode(spaced.as_bytes()).decode_utf8().map_err(|_| wrong())?;
-        return Ok(Cow::Owned(decoded.into_owned()));
-    }
-    percent_decode(text.as_bytes()).decode_utf8().map_err(|_| wrong())
+    let decoded = if text.contains('+') {
+        percent::decode(&text.replace('+', " ")).map(|decoded| Cow::Owned(decoded.into_owned()))
+    } else {
+        percent::decode(text)
+    };
+    decoded.map_err(|wrong| CallFailure::before(Code::BadArguments, format!("the query {wrong}")))
 }
 
-/// Reads a call's arguments; the result is a JSON array by position.
-pub(super) fn from_query(method: &Method, query: &str) -> Result<Vec<u8>, CallFailure> {
+/// Reads a call's arguments; the result is a JSON array by position, at most `depth_limit` levels deep.
+pub(super) fn from_query(method: &Method, query: &str, depth_limit: usize) -> Result<Vec<u8>, CallFailure> {
     let mut values: Vec<Option<Cow<'static, str>>> = vec![None; method.params.len()];
     let mut lists: Vec<Option<String>> = vec![None; method.params.len()];
     let mut surplus = Surplus::default();
@@ -47,16 +46,14 @@ pub(super) fn from_query(method: &Method, query: &str) -> Result<Vec<u8>, CallFa
         };
         match reading(&method.params[index].schema) {
             Reading::List(items) => {
-                let item = value(method, &name, &text, items)?;
+                let item = value(method, &name, &text, items, depth_limit.saturating_sub(2))?;
                 let list = lists[index].get_or_insert_default();
                 list.push(if list.is_empty() { '[' } else { ',' });
                 list.push_str(&item);
             }
             Reading::One(form) => {
-                if values[index]
-                    .replace(value(method, &name, &text, form)?.into())
-                    .is_some()
-                {
+                let value = value(method, &name, &text, form, depth_limit.saturating_sub(1))?;
+                if values[index].replace(value.into()).is_some() {
                     return Err(bad(method, &format!("`{name}` is given twice and is not a list")));
                 }
             }
@@ -72,10 +69,11 @@ pub(super) fn from_query(method: &Method, query: &str) -> Result<Vec<u8>, CallFa
 }
 
 /// One value's JSON.
-fn value(method: &Method, name: &str, text: &str, form: Form) -> Result<String, CallFailure> {
+fn value(method: &Method, name: &str, text: &str, form: Form, depth_limit: usize) -> Result<String, CallFailure> {
     if form == Form::Text {
         return Ok(Value::from(text).to_string());
     }
+    depth::check(method, text, depth_limit)?;
     match serde_json::from_str::<&RawValue>(text) {
         Ok(json) => Ok(json.get().to_owned()),
         Err(error) => Err(bad(method, &format!("`{name}` in the query is not JSON: {error}"))),
@@ -189,13 +187,13 @@ mod tests {
 
     #[track_caller]
     fn check(schema: Value, query: &str, expect: &str) {
-        let got = from_query(&method(&[("v", schema)]), query).map(|args| String::from_utf8(args).unwrap());
+        let got = from_query(&method(&[("v", schema)]), query, 100).map(|args| String::from_utf8(args).unwrap());
         assert_eq!(got, Ok(expect.to_owned()), "{query}");
     }
 
     #[track_caller]
     fn refuse(schema: Value, query: &str, expect: &str) {
-        let failure = from_query(&method(&[("v", schema)]), query).unwrap_err();
+        let failure = from_query(&method(&[("v", schema)]), query, 100).unwrap_err();
         assert_eq!(failure.code, Code::BadArguments);
         assert!(failure.detail.starts_with(expect), "{}", failure.detail);
     }
@@ -266,6 +264,17 @@ mod tests {
     }
 
     #[test]
+    fn depth_has_a_limit() {
+        let deep = |levels: usize| format!("v={}{}", "[".repeat(levels), "]".repeat(levels));
+        let any = json!(true);
+        assert!(from_query(&method(&[("v", any.clone())]), &deep(99), 100).is_ok());
+        refuse(any, &deep(100), "JSON is nested deeper");
+        let lists = json!({"type": "array"});
+        assert!(from_query(&method(&[("v", lists.clone())]), &deep(98), 100).is_ok());
+        refuse(lists, &deep(99), "JSON is nested deeper");
+    }
+
+    #[test]
     fn names_are_checked() {
         refuse(json!({"type": "string"}), "", "missing: `v`. `find` takes `v`");
         refuse(
@@ -279,8 +288,9 @@ mod tests {
             "`v` is given twice and is not a list",
         );
         refuse(json!({"type": "string"}), "v=%ff", "the query is not UTF-8");
+        refuse(json!({"type": "string"}), "v=100%", "the query has a `%` without");
         check(json!({"type": "string"}), "%76=1", r#"["1"]"#);
         let two = method(&[("b", json!({"type": "integer"})), ("a", json!({"type": "string"}))]);
-        assert_eq!(from_query(&two, "a=x&b=1"), Ok(br#"[1,"x"]"#.to_vec()));
+        assert_eq!(from_query(&two, "a=x&b=1", 100), Ok(br#"[1,"x"]"#.to_vec()));
     }
 }
