@@ -18,6 +18,8 @@ mod activation;
 mod clock;
 pub mod config;
 pub mod description;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod host;
 pub mod http;
 pub mod modules;

@@ -27,6 +27,8 @@ mod depth;
 mod error;
 mod exchange;
 mod facts;
+#[doc(hidden)]
+pub mod fuzzing;
 mod grains;
 mod headers;
 mod inside;

@@ -40,6 +40,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "wasm",
         ],
     ),
+    ("fuzzing", &["http", "snapshot", "storage", "wasm"]),
     ("http", &["description", "modules", "router"]),
     ("lib", &[]),
     ("modules", &["clock", "description", "storage", "wasm"]),

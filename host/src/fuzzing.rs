@@ -1,0 +1,6 @@
+//! What outside fuzzing reaches: one function for each form that comes from outside. Each takes any bytes and panics
+//! when a promise is broken.
+//!
+//! **Not here:** anything that a host uses.
+
+pub use crate::http::fuzzing::http_arguments;
