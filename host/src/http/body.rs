@@ -1,7 +1,5 @@
 //! Reading request bodies within their limits: size, time, and the memory of all bodies together.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -13,70 +11,12 @@ use tokio::time::{Instant, timeout_at};
 
 use super::error::Refusal;
 use super::headers::expects_continue;
+use super::memory::{Memory, SMALL, Share};
 
-/// Bodies up to this size aren't counted: the limit on connections bounds them.
-const SMALL: usize = 16 << 10;
-/// Slower clients than this, in bytes a second, run out of time.
-const SLOWEST: usize = 32 << 10;
+/// Slower clients than this, in bytes a second, run out of time, sending or reading.
+pub(super) const SLOWEST: usize = 32 << 10;
 /// How much of a body that is refused is still read, so that the client gets to see the refusal.
 const DISCARD_LIMIT: usize = 32 << 20;
-
-/// The memory of all bodies that are being read or worked on.
-#[derive(Clone, Debug)]
-pub(super) struct BodyMemory {
-    used: Arc<AtomicUsize>,
-    limit: usize,
-}
-
-/// A body's share of the memory, given back when dropped.
-#[derive(Debug)]
-pub(super) struct Share {
-    memory: BodyMemory,
-    bytes: usize,
-}
-
-impl BodyMemory {
-    pub(super) fn new(limit: usize) -> BodyMemory {
-        BodyMemory {
-            used: Arc::default(),
-            limit,
-        }
-    }
-
-    fn share(&self) -> Share {
-        Share {
-            memory: self.clone(),
-            bytes: 0,
-        }
-    }
-}
-
-impl Share {
-    fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
-        let limit = self.memory.limit;
-        let fits = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= limit);
-        match self
-            .memory
-            .used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
-        {
-            Ok(_) => {
-                self.bytes += bytes;
-                Ok(())
-            }
-            Err(_) => Err(Refusal::new(
-                Code::Overloaded,
-                "the host works on as many large request bodies as it has memory for; try again",
-            )),
-        }
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.memory.used.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
 
 /// A body's bytes, with its share of the memory.
 #[derive(Debug, Default)]
@@ -105,7 +45,7 @@ impl Limits {
 }
 
 /// Reads a whole body. A body in one piece, as small ones are, is not copied.
-pub(super) async fn read<B>(body: &mut B, limits: Limits, memory: &BodyMemory) -> Result<Read, Refusal>
+pub(super) async fn read<B>(body: &mut B, limits: Limits, memory: &Memory) -> Result<Read, Refusal>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -117,10 +57,7 @@ where
     if announced > limits.bytes {
         return Err(limits.too_large());
     }
-    let mut share = (announced > SMALL).then(|| memory.share());
-    if let Some(share) = &mut share {
-        share.grow(announced)?;
-    }
+    let mut share = None;
     let mut first = Bytes::new();
     let mut whole = Vec::new();
     let mut length = 0;
@@ -133,11 +70,12 @@ where
         if length > limits.bytes {
             return Err(limits.too_large());
         }
-        let counted = share.as_ref().map_or(SMALL, |share| share.bytes);
+        let counted = share.as_ref().map_or(SMALL, Share::bytes);
         if length > counted {
-            // No length was announced: counted in steps that double.
+            // Counted in steps that double, however much was announced: who sends nothing takes no room from others.
             let share = share.get_or_insert_with(|| memory.share());
-            share.grow(length.max(2 * counted) - share.bytes)?;
+            let ahead = if announced > length { announced } else { limits.bytes };
+            share.grow(length.max((2 * counted).min(ahead))).await?;
         }
         if first.is_empty() && whole.is_empty() {
             first = piece;
@@ -171,7 +109,7 @@ async fn piece<B: Body<Data = Bytes> + Unpin>(body: &mut B, deadline: Instant) -
             Ok(Some(Err(_))) => {
                 return Err(Refusal::new(
                     Code::BadArguments,
-                    "the body ended before its announced length",
+                    "the body broke off, or its chunks aren't what a chunked body has",
                 ));
             }
             Ok(Some(Ok(frame))) => {
@@ -208,6 +146,7 @@ mod tests {
     use http_body_util::{Empty, Full};
     use hyper::body::Frame;
 
+    use super::super::memory;
     use super::*;
 
     const LIMITS: Limits = Limits {
@@ -240,7 +179,7 @@ mod tests {
         Pieces { left, silent }
     }
 
-    async fn code<B: Body<Data = Bytes> + Unpin>(body: B, memory: &BodyMemory) -> Result<usize, Code> {
+    async fn code<B: Body<Data = Bytes> + Unpin>(body: B, memory: &Memory) -> Result<usize, Code> {
         let mut body = body;
         read(&mut body, LIMITS, memory)
             .await
@@ -250,7 +189,7 @@ mod tests {
 
     #[tokio::test]
     async fn bodies_are_read_up_to_the_limit() {
-        let memory = BodyMemory::new(1 << 20);
+        let memory = memory::of(1 << 20);
         assert_eq!(code(Empty::new(), &memory).await, Ok(0));
         assert_eq!(code(Full::from(vec![b'x'; 100_000]), &memory).await, Ok(100_000));
         assert_eq!(
@@ -267,14 +206,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_stops_coming_is_a_slow_client() {
-        let memory = BodyMemory::new(1 << 20);
+        let memory = memory::of(1 << 20);
         assert_eq!(code(pieces(&[10], true), &memory).await, Err(Code::SlowClient));
-        assert_eq!(memory.used.load(Ordering::Relaxed), 0);
+        assert_eq!(memory.used_bytes(), 0);
     }
 
     #[tokio::test]
     async fn all_bodies_share_one_memory() {
-        let memory = BodyMemory::new(150_000);
+        let memory = memory::of(150_000);
         let held = read(&mut Full::from(vec![b'x'; 100_000]), LIMITS, &memory)
             .await
             .ok()
@@ -287,6 +226,6 @@ mod tests {
         assert_eq!(code(Full::from(vec![b'x'; 10_000]), &memory).await, Ok(10_000));
         drop(held);
         assert_eq!(code(Full::from(vec![b'x'; 60_000]), &memory).await, Ok(60_000));
-        assert_eq!(memory.used.load(Ordering::Relaxed), 0);
+        assert_eq!(memory.used_bytes(), 0);
     }
 }

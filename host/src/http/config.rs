@@ -23,16 +23,24 @@ pub struct HttpConfig {
     pub body_limit: usize,
     /// The longest module in bytes. 16 MiB.
     pub module_limit: usize,
-    /// Bytes of all request bodies that are being read or worked on. 512 MiB: stops many allowed bodies from doing what
-    /// one may not.
+    /// Bytes of all large request bodies that are being read or worked on, and of all large replies that are being sent.
+    /// 256 MiB: stops many allowed bodies from doing what one may not.
     pub body_memory_limit: usize,
+    /// How long a body or a reply waits for room in that memory. 1 s: evens out a burst.
+    pub body_memory_wait: Duration,
     /// Levels of arrays and objects in arguments. 100, within the 127 that guests' own JSON readers take: stops a short body
     /// from using up the stack of whoever reads it.
     pub depth_limit: usize,
-    /// The longest request line with headers, in bytes. 64 KiB, enough for a key of 1 KiB and long queries.
+    /// The longest request line with headers, in bytes. 32 KiB, enough for a key of 1 KiB and long queries; that much of
+    /// each connection is held while it comes. 8 KiB at least.
     pub header_limit: usize,
     /// Open connections. 10,000: stops a client from using up the host's file descriptors.
     pub connection_limit: usize,
+    /// Open connections of one address, or one /64 of IPv6. 8,000: stops one client from taking all of them.
+    pub peer_connection_limit: usize,
+    /// Calls and deletions whose replies are waited for. 8,192: what one grain's mailbox bounds for a grain, this bounds for
+    /// the host.
+    pub call_limit: usize,
     /// How long a request's headers may take from their first byte. 10 s: stops clients that hold connections by sending
     /// a byte now and then.
     pub header_timeout: Duration,
@@ -41,6 +49,9 @@ pub struct HttpConfig {
     pub idle_timeout: Duration,
     /// How long a body may take; a further second is given for each 32 KiB that has come. 10 s.
     pub body_timeout: Duration,
+    /// How long a client may take a reply's bytes; a further second is given for each 32 KiB that it took. 10 s: stops
+    /// clients that ask for much and read nothing from holding the host's memory.
+    pub reply_timeout: Duration,
     /// A call's deadline when the caller names none. 10 s.
     pub default_deadline: Duration,
     /// The longest deadline that a caller may name. 60 s: stops callers from holding a place in a mailbox for ever.
@@ -65,13 +76,17 @@ impl Default for HttpConfig {
             insecure: false,
             body_limit: 8 << 20,
             module_limit: 16 << 20,
-            body_memory_limit: 512 << 20,
+            body_memory_limit: 256 << 20,
+            body_memory_wait: Duration::from_secs(1),
             depth_limit: 100,
-            header_limit: 64 << 10,
+            header_limit: 32 << 10,
             connection_limit: 10_000,
+            peer_connection_limit: 8_000,
+            call_limit: 8_192,
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             body_timeout: Duration::from_secs(10),
+            reply_timeout: Duration::from_secs(10),
             default_deadline: Duration::from_secs(10),
             deadline_limit: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(10),

@@ -1,6 +1,7 @@
 //! One connection: its requests one after the other, until it rests too long, comes too slowly, or the host stops.
 
 use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,17 +11,20 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
+use super::body::SLOWEST;
 use super::error::Refusal;
 use super::exchange::{Api, Ends, answer};
 use super::inside::Inside;
 use super::pulse::{Felt, Phase, Pulse};
 use super::request_id;
 
+/// How much of what a client still sends is read behind the last words.
+const LINGER_LIMIT: usize = 1 << 20;
 /// How often in a header timeout a connection is looked at: a timeout is that part too long at most.
 const LOOKS: u32 = 8;
 
@@ -42,18 +46,17 @@ pub(super) async fn run<H: Inside>(
             Ok::<_, Infallible>(response)
         }
     });
-    let felt = Felt {
-        stream,
-        pulse: pulse.clone(),
-    };
     let mut connection = http1::Builder::new()
         .header_read_timeout(None)
         .max_buf_size(api.config.header_limit)
-        .serve_connection(TokioIo::new(felt), service);
-    let look = (api.config.header_timeout / LOOKS).max(Duration::from_millis(1));
+        .max_header_size(api.config.header_limit)
+        .serve_connection(TokioIo::new(Felt::new(stream, pulse.clone())), service);
+    let look = api.config.header_timeout.min(api.config.reply_timeout) / LOOKS;
+    let look = look.max(Duration::from_millis(1));
     let mut looks = interval_at(Instant::now() + look, look);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut since = (pulse.beat(), Instant::now());
+    let mut reading = Reading::default();
     let mut stopped = std::pin::pin!(async move {
         // An error means that the listener is gone without a word, which is a stop as well.
         let _ = stop.wait_for(|stop| *stop).await;
@@ -63,16 +66,26 @@ pub(super) async fn run<H: Inside>(
         tokio::select! {
             biased;
             ended = &mut connection => {
-                if let Err(error) = ended {
-                    tracing::debug!(peer = %ends.peer, %error, "a connection ended");
-                }
-                return;
+                let Err(error) = ended else { return };
+                tracing::debug!(peer = %ends.peer, %error, "a connection ended");
+                let felt = connection.into_parts().io.into_inner();
+                // A preface of HTTP/2 is the one thing that the library doesn't answer at all.
+                let status = felt.kept_back.or(error.is_parse().then_some(505));
+                let Some(status) = status.filter(|_| pulse.stuck().is_none()) else { return };
+                let refusal = Refusal::unreadable(status, &api.config);
+                api.metrics.refused(refusal.code());
+                return last_words(felt.stream, refusal).await;
             }
             () = &mut stopped, if !stopping => {
                 stopping = true;
                 std::pin::Pin::new(&mut connection).graceful_shutdown();
             }
             now = looks.tick() => {
+                if reading.is_too_slow(now, pulse.stuck(), api.config.reply_timeout) {
+                    tracing::debug!(peer = %ends.peer, "a connection is closed since its replies are not read");
+                    api.metrics.slow_readers.inc();
+                    return;
+                }
                 let beat = pulse.beat();
                 if beat != since.0 {
                     since = (beat, now);
@@ -81,10 +94,11 @@ pub(super) async fn run<H: Inside>(
                 let unchanged = now - since.1;
                 match beat.0 {
                     Phase::Heading if unchanged >= api.config.header_timeout => {
+                        api.metrics.refused(Code::SlowClient);
                         let io = connection.into_parts().io;
                         return last_words(io.into_inner().stream, too_slow()).await;
                     }
-                    Phase::Resting if unchanged >= api.config.idle_timeout => return,
+                    Phase::Resting if unchanged >= api.config.idle_timeout && pulse.stuck().is_none() => return,
                     _ => {}
                 }
             }
@@ -96,13 +110,68 @@ fn too_slow() -> Refusal {
     Refusal::new(Code::SlowClient, "the request's headers came too slowly")
 }
 
+/// Since when a client hasn't taken all that it was sent.
+#[derive(Debug, Default)]
+struct Reading {
+    /// When it was seen first, and how much it had taken by then.
+    since: Option<(Instant, u64)>,
+}
+
+impl Reading {
+    /// Whether a client takes less than [`SLOWEST`] bytes a second once `time` is over. `stuck` is what it has taken, if
+    /// there is more for it: taking a byte now and then makes no difference.
+    fn is_too_slow(&mut self, now: Instant, stuck: Option<u64>, time: Duration) -> bool {
+        let Some(taken) = stuck else {
+            self.since = None;
+            return false;
+        };
+        let (since, before) = *self.since.get_or_insert((now, taken));
+        let earned = (taken - before) as f64 / SLOWEST as f64;
+        now - since > time + Duration::from_secs_f64(earned)
+    }
+}
+
 /// Answers without a request: whoever is at the other end hears why the connection closes, if it still listens.
 pub(super) async fn last_words(mut stream: TcpStream, refusal: Refusal) {
     let reply = refusal.into_bytes(request_id::fresh());
-    // A client that doesn't take a kilobyte doesn't hear it.
+    // A client that doesn't take a kilobyte doesn't hear it. What it still sends is read for a moment: the system would
+    // throw the reply away if the connection closed under it.
     let said = tokio::time::timeout(Duration::from_secs(1), async {
         stream.write_all(&reply).await?;
-        stream.shutdown().await
+        stream.shutdown().await?;
+        let mut left = [0; 4096];
+        let mut length = 0;
+        while length < LINGER_LIMIT {
+            match stream.read(&mut left).await? {
+                0 => break,
+                more => length += more,
+            }
+        }
+        io::Result::Ok(())
     });
     let _ = said.await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_has_its_time_and_more_for_what_it_takes() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let time = Duration::from_secs(10);
+        let mut reading = Reading::default();
+        assert!(!reading.is_too_slow(at(0), Some(5), time));
+        assert!(!reading.is_too_slow(at(10), Some(5), time));
+        assert!(!reading.is_too_slow(at(11), Some(5 + 2 * SLOWEST as u64), time));
+        assert!(reading.is_too_slow(at(13), Some(5 + 2 * SLOWEST as u64), time));
+        let mut reading = Reading::default();
+        assert!(!reading.is_too_slow(at(0), Some(5), time));
+        assert!(!reading.is_too_slow(at(9), None, time), "it took all");
+        assert!(
+            !reading.is_too_slow(at(12), Some(9), time),
+            "the next reply has its own time"
+        );
+    }
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::ReplyBody;
+use super::config::HttpConfig;
 use super::headers;
 
 /// A request that gets a problem document.
@@ -15,6 +16,8 @@ use super::headers;
 pub(super) struct Refusal {
     failure: Box<CallFailure>,
     allow: Option<&'static str>,
+    /// Another status than the code's, where HTTP has a word of its own.
+    status: Option<StatusCode>,
     reply: Option<Box<Reply>>,
 }
 
@@ -29,6 +32,27 @@ impl Refusal {
         Refusal {
             allow: Some(allow),
             ..Refusal::new(Code::ReadOnlyVerb, detail)
+        }
+    }
+
+    /// What can't be read as HTTP, by the status that HTTP has for it.
+    pub(super) fn unreadable(status: u16, config: &HttpConfig) -> Refusal {
+        let limit = config.header_limit;
+        let (code, detail) = match status {
+            431 => (
+                Code::TooLarge,
+                format!("the request line and headers are longer than {limit} bytes, or more than 100"),
+            ),
+            414 => (Code::TooLarge, format!("the request line is longer than {limit} bytes")),
+            505 => (Code::BadArguments, "HTTP/2 isn't spoken here: use HTTP/1.1".to_owned()),
+            _ => (
+                Code::BadArguments,
+                "this is no HTTP/1.1 request: its request line, a header or its length can't be read".to_owned(),
+            ),
+        };
+        Refusal {
+            status: StatusCode::from_u16(status).ok(),
+            ..Refusal::new(code, detail)
         }
     }
 
@@ -47,21 +71,23 @@ impl Refusal {
 
     /// The reply for the caller.
     pub(super) fn into_response(self, id: RequestId) -> Response<ReplyBody> {
-        let mut response = Response::new(super::full(document(&self.failure, id)));
-        *response.status_mut() = status(&self.failure);
+        let status = self.status();
+        let mut response = Response::new(super::full(document(&self.failure, status, id)));
+        *response.status_mut() = status;
         self.fill(response.headers_mut());
         response
     }
 
     /// The reply as it goes over a connection that is about to close.
     pub(super) fn into_bytes(self, id: RequestId) -> Vec<u8> {
-        let document = document(&self.failure, id);
+        let status = self.status();
+        let document = document(&self.failure, status, id);
         let mut headers = HeaderMap::new();
         self.fill(&mut headers);
         headers.insert(headers::REQUEST_ID, headers::request_id(id));
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         headers.insert(header::CONTENT_LENGTH, document.len().into());
-        let mut bytes = format!("HTTP/1.1 {}\r\n", status(&self.failure)).into_bytes();
+        let mut bytes = format!("HTTP/1.1 {status}\r\n").into_bytes();
         for (name, value) in &headers {
             for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
                 bytes.extend_from_slice(part);
@@ -70,6 +96,10 @@ impl Refusal {
         bytes.extend_from_slice(b"\r\n");
         bytes.extend_from_slice(&document);
         bytes
+    }
+
+    fn status(&self) -> StatusCode {
+        self.status.unwrap_or_else(|| status(&self.failure))
     }
 
     fn fill(&self, headers: &mut HeaderMap) {
@@ -106,6 +136,7 @@ impl From<CallFailure> for Refusal {
         Refusal {
             failure: Box::new(failure),
             allow: None,
+            status: None,
             reply: None,
         }
     }
@@ -144,7 +175,7 @@ struct Problem<'a> {
 }
 
 /// The document's text.
-pub(super) fn document(failure: &CallFailure, id: RequestId) -> Vec<u8> {
+fn document(failure: &CallFailure, status: StatusCode, id: RequestId) -> Vec<u8> {
     let code = failure.code;
     let error = failure
         .error
@@ -153,7 +184,7 @@ pub(super) fn document(failure: &CallFailure, id: RequestId) -> Vec<u8> {
     let problem = Problem {
         r#type: &format!("urn:granary:problem:{code}"),
         title: title(code),
-        status: status(failure).as_u16(),
+        status: status.as_u16(),
         code: code.as_str(),
         detail: &failure.detail,
         request_id: id.to_string(),
@@ -211,7 +242,10 @@ mod tests {
     fn a_problem_document_reads_like_this() {
         let failure = CallFailure::before(Code::BadArguments, "missing: `n`. `add` takes `n`");
         let expect = r#"{"type":"urn:granary:problem:bad_arguments","title":"The request is not what the method takes","status":400,"code":"bad_arguments","detail":"missing: `n`. `add` takes `n`","request_id":"abababababababababababababababab","committed":"no","retryable":false}"#;
-        assert_eq!(String::from_utf8(document(&failure, ID)).unwrap(), expect);
+        assert_eq!(
+            String::from_utf8(document(&failure, status(&failure), ID)).unwrap(),
+            expect
+        );
     }
 
     fn guest(error: &[u8], status: Option<u16>) -> CallFailure {
@@ -228,9 +262,12 @@ mod tests {
     fn a_guests_error_is_in_the_document_as_the_guest_wrote_it() {
         let expect = r#"{"type":"urn:granary:problem:guest_error","title":"The grain answered with an error","status":409,"code":"guest_error","detail":"12 more are needed","request_id":"abababababababababababababababab","committed":"yes","retryable":false,"error":{"Missing": 12.0}}"#;
         let failure = guest(br#"{"Missing": 12.0}"#, Some(409));
-        assert_eq!(String::from_utf8(document(&failure, ID)).unwrap(), expect);
+        assert_eq!(
+            String::from_utf8(document(&failure, status(&failure), ID)).unwrap(),
+            expect
+        );
         assert!(
-            !String::from_utf8(document(&guest(b"{", None), ID))
+            !String::from_utf8(document(&guest(b"{", None), StatusCode::OK, ID))
                 .unwrap()
                 .contains("error\":{")
         );

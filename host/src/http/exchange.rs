@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use axum::body::Bytes;
@@ -14,12 +14,13 @@ use http_body_util::Either;
 use hyper::body::Body;
 use tower::ServiceExt;
 
-use super::body::{BodyMemory, Limits};
+use super::body::Limits;
 use super::config::HttpConfig;
 use super::error::Refusal;
 use super::facts::HostFacts;
 use super::headers::{self, Client};
 use super::inside::Inside;
+use super::memory::Memory;
 use super::metrics::Metrics;
 use super::security::Security;
 use super::{ReplyBody, Response, body, full, grains, invoke, path, request_id};
@@ -31,7 +32,10 @@ pub(super) struct Api<H> {
     pub(super) metrics: Metrics,
     pub(super) config: HttpConfig,
     pub(super) security: Security,
-    pub(super) body_memory: BodyMemory,
+    /// Of large request bodies and replies.
+    pub(super) body_memory: Memory,
+    /// Calls and deletions that are being waited for.
+    pub(super) calls: AtomicUsize,
     /// The host takes no more connections.
     pub(super) stopping: AtomicBool,
     /// `facts.host` as a header.
@@ -60,6 +64,31 @@ impl<H: Inside> Api<H> {
             time: self.config.body_timeout,
             what: "the body",
         }
+    }
+}
+
+/// A call's place among those that are waited for, given back when dropped.
+pub(super) struct Place<'a>(&'a AtomicUsize);
+
+impl<H> Api<H> {
+    /// A place for a call. None left: the host can't say when the turns that it waits for end, so more would only wait, too.
+    pub(super) fn place(&self) -> Result<Place<'_>, Refusal> {
+        let limit = self.config.call_limit;
+        let next = |count: usize| (count < limit).then_some(count + 1);
+        match self.calls.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next) {
+            Ok(_) => Ok(Place(&self.calls)),
+            Err(_) => {
+                self.metrics.calls_refused.inc();
+                let detail = format!("{limit} calls wait for their replies, as many as may; try again");
+                Err(Refusal::new(Code::Overloaded, detail))
+            }
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -92,6 +121,7 @@ where
     let mut body = Some(body);
     let id = request_id::of(&parts.headers);
     let noted = tracing::enabled!(tracing::Level::DEBUG).then(|| Note::of(&parts));
+    let is_chunked = parts.headers.contains_key(header::TRANSFER_ENCODING);
     let mut allowed_origin = None;
     let answer = checked(api, rest, ends, id, &parts, &mut body, &mut allowed_origin).await;
     let (mut response, code) = match answer {
@@ -108,6 +138,10 @@ where
         }
     };
     let headers = response.headers_mut();
+    if is_chunked {
+        // Where a proxy in front believes in a length that came along, what follows the last chunk is no request.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     headers.insert(headers::REQUEST_ID, headers::request_id(id));
     headers.insert(headers::HOST, api.host.clone());
     if let Some(origin) = allowed_origin {
@@ -144,6 +178,7 @@ where
     if preflight {
         return Ok(preflight_reply());
     }
+    headers::refuse_compressed(&parts.headers)?;
     let client = Client {
         token: pass.token,
         address: ends.peer.ip(),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::http::request::Parts;
 use axum::http::{self, Method, StatusCode};
 use granary_core::api::{CallFailure, Code};
@@ -47,23 +48,26 @@ async fn status<H: Inside>(api: &Arc<Api<H>>, grain: GrainName) -> Result<Respon
     let current = deployed(&api.inside, &grain.kind)?.revision;
     let name = grain.clone();
     let status = aside(api, move |inside| inside.status(&name)).await?;
-    Ok(json_response(&json!({
-        "type": grain.kind.as_str(),
-        "key": grain.key.as_str(),
-        "exists": status.exists,
-        "resident": status.resident,
-        "host": api.facts.host.to_string(),
-        "revision": status.revision.0,
-        "current_revision": current.0,
-        "ballot": status.ballot,
-        "seq": status.seq.0,
-        "memory_bytes": status.memory_bytes,
-        "idle_ms": status.idle_ms,
-        "queued": status.queued,
-        "durability": status.durability.as_str(),
-        "last_error": status.last_error,
-        "upgrade_failure": status.upgrade_failure.as_ref().map(upgrades::failure),
-    })))
+    Ok(json_response(
+        json!({
+            "type": grain.kind.as_str(),
+            "key": grain.key.as_str(),
+            "exists": status.exists,
+            "resident": status.resident,
+            "host": api.facts.host.to_string(),
+            "revision": status.revision.0,
+            "current_revision": current.0,
+            "ballot": status.ballot,
+            "seq": status.seq.0,
+            "memory_bytes": status.memory_bytes,
+            "idle_ms": status.idle_ms,
+            "queued": status.queued,
+            "durability": status.durability.as_str(),
+            "last_error": status.last_error,
+            "upgrade_failure": status.upgrade_failure.as_ref().map(upgrades::failure),
+        })
+        .to_string(),
+    ))
 }
 
 async fn delete<H: Inside>(
@@ -74,6 +78,7 @@ async fn delete<H: Inside>(
 ) -> Result<Response, Refusal> {
     deployed(&api.inside, &grain.kind)?;
     let timeout = headers::timeout(&parts.headers, &api.config)?;
+    let _place = api.place()?;
     let mut reply = api.inside.delete(caller.id, grain, timeout).await;
     if let Err(failure) = std::mem::replace(&mut reply.result, Ok(Vec::new())) {
         return Err(Refusal::of_reply(failure, reply));
@@ -95,7 +100,11 @@ pub(super) async fn list<H: Inside>(api: &Arc<Api<H>>, parts: &Parts, kind: Grai
     let page = aside(api, move |inside| inside.list(&kind, &prefix, after.as_ref(), limit)).await?;
     let keys: Vec<&str> = page.keys.iter().map(GrainKey::as_str).collect();
     let next = page.next.as_ref().map(cursor);
-    Ok(json_response(&json!({ "keys": keys, "next": next })))
+    let page = json!({ "keys": keys, "next": next }).to_string();
+    let kept = api.body_memory.keep(page.into_bytes()).await;
+    let page =
+        kept.ok_or_else(|| Refusal::new(Code::Overloaded, "the host has no memory for a page of keys; try again"))?;
+    Ok(json_response(page))
 }
 
 /// Asks for what may have to be read from disk, where waiting for it stops no other request.
@@ -182,8 +191,8 @@ fn bad(detail: String) -> CallFailure {
     CallFailure::before(Code::BadArguments, detail)
 }
 
-fn json_response(value: &serde_json::Value) -> Response {
-    let mut response = http::Response::new(full(value.to_string()));
+fn json_response(json: impl Into<Bytes>) -> Response {
+    let mut response = http::Response::new(full(json));
     headers::json(response.headers_mut());
     headers::not_cached(response.headers_mut());
     response

@@ -54,6 +54,18 @@ pub(super) fn expects_continue(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
+/// Bodies are read as they come: one that is compressed would be told that it is no JSON.
+pub(super) fn refuse_compressed(headers: &HeaderMap) -> Result<(), CallFailure> {
+    let plain = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    if headers.get_all(header::CONTENT_ENCODING).iter().all(plain) {
+        Ok(())
+    } else {
+        Err(bad(
+            "compressed bodies aren't read: send the body as it is, without content-encoding".into(),
+        ))
+    }
+}
+
 /// Reads `idempotency-key`.
 pub(super) fn idempotency(headers: &HeaderMap, client: &Client) -> Result<Option<IdempotencyKey>, CallFailure> {
     let Some(value) = single(headers, &IDEMPOTENCY_KEY)? else {
@@ -211,6 +223,21 @@ mod tests {
         assert_eq!(timeout(&HeaderMap::new(), &config), Ok(config.default_deadline));
         let failure = timeout(&one(TIMEOUT, b"61s"), &config).unwrap_err();
         assert!(failure.detail.ends_with("at most 60s"), "{}", failure.detail);
+    }
+
+    #[test]
+    fn compressed_bodies_are_refused() {
+        for (value, fine) in [
+            ("identity", true),
+            ("gzip", false),
+            ("br", false),
+            ("", false),
+            ("identity, gzip", false),
+        ] {
+            let headers = one(header::CONTENT_ENCODING, value.as_bytes());
+            assert_eq!(refuse_compressed(&headers).is_ok(), fine, "{value}");
+        }
+        assert!(refuse_compressed(&HeaderMap::new()).is_ok());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::http::request::Parts;
 use axum::http::{self, Method};
-use granary_core::api::Code;
+use granary_core::api::{CallFailure, Code, Committed};
 use granary_core::id::{GrainName, GrainType};
 use hyper::body::Body;
 
@@ -37,6 +37,7 @@ where
     let timeout = headers::timeout(&parts.headers, &api.config)?;
     let idempotency = headers::idempotency(&parts.headers, &caller.client)?;
     let depth_limit = api.config.depth_limit;
+    let _place = api.place()?;
     // The body's share of the memory is held until the reply is there: until then its bytes are.
     let (args, _share) = if by_query {
         if body.as_ref().is_some_and(|body| !body.is_end_stream()) {
@@ -70,6 +71,9 @@ where
     match std::mem::replace(&mut reply.result, Ok(Vec::new())) {
         Ok(value) => {
             let value = if value.is_empty() { b"null".to_vec() } else { value };
+            let Some(value) = api.body_memory.keep(value).await else {
+                return Err(Refusal::of_reply(no_room(described.kind), reply));
+            };
             let mut response = http::Response::new(full(value));
             headers::json(response.headers_mut());
             headers::stamp(response.headers_mut(), &reply);
@@ -106,6 +110,18 @@ fn by_query(verb: &Method, method: &description::Method) -> Result<bool, Refusal
             "a #[read] method is called by GET or POST",
         )),
         _ => Err(Refusal::verb("POST", "a method is called by POST")),
+    }
+}
+
+/// A reply that can't be held while it's sent. What the call did stands.
+fn no_room(kind: MethodKind) -> CallFailure {
+    let detail = "the call took place, but the host has no memory left for so long a reply";
+    CallFailure {
+        committed: match kind {
+            MethodKind::Read => Committed::No,
+            MethodKind::Write => Committed::Yes,
+        },
+        ..CallFailure::before(Code::ReplyNotKept, detail)
     }
 }
 

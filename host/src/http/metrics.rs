@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use granary_core::api::Code;
+use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 /// The HTTP side's metrics, and the registry that `/metrics` shows.
@@ -15,6 +16,11 @@ pub(super) struct Metrics {
     pub(super) in_flight: IntGauge,
     pub(super) connections: IntGauge,
     pub(super) connections_refused: IntCounter,
+    pub(super) accept_errors: IntCounter,
+    pub(super) slow_readers: IntCounter,
+    pub(super) calls_refused: IntCounter,
+    pub(super) memory_bytes: IntGauge,
+    pub(super) memory_refused: IntCounter,
 }
 
 /// 50 us to 60 s.
@@ -40,17 +46,34 @@ impl Metrics {
             )
             .buckets(SECONDS.to_vec()),
         )?;
-        let in_flight = IntGauge::new("granary_http_requests_in_flight", "Requests being worked on")?;
-        let connections = IntGauge::new("granary_http_connections", "Open connections")?;
-        let connections_refused = IntCounter::new(
+        let gauge = |name: &str, help: &str| IntGauge::new(name, help).and_then(|gauge| registered(&registry, gauge));
+        let counter =
+            |name: &str, help: &str| IntCounter::new(name, help).and_then(|count| registered(&registry, count));
+        let in_flight = gauge("granary_http_requests_in_flight", "Requests being worked on")?;
+        let connections = gauge("granary_http_connections", "Open connections")?;
+        let connections_refused = counter(
             "granary_http_connections_refused_total",
-            "Connections refused at the limit of open ones",
+            "Connections refused at the limit of open ones, of all or of one address",
+        )?;
+        let accept_errors = counter(
+            "granary_http_accept_errors_total",
+            "Connections that the system had no room for",
+        )?;
+        let slow_readers = counter(
+            "granary_http_slow_readers_total",
+            "Connections closed since replies were not read",
+        )?;
+        let calls_refused = counter(
+            "granary_http_calls_refused_total",
+            "Calls refused at the limit of waiting ones",
+        )?;
+        let memory_bytes = gauge("granary_http_memory_bytes", "Bytes of large bodies and replies")?;
+        let memory_refused = counter(
+            "granary_http_memory_refused_total",
+            "Bodies and replies that found no room in memory",
         )?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
-        registry.register(Box::new(in_flight.clone()))?;
-        registry.register(Box::new(connections.clone()))?;
-        registry.register(Box::new(connections_refused.clone()))?;
         Ok(Metrics {
             ok: requests.with_label_values(&["ok"]),
             by_code: Code::ALL
@@ -62,7 +85,17 @@ impl Metrics {
             in_flight,
             connections,
             connections_refused,
+            accept_errors,
+            slow_readers,
+            calls_refused,
+            memory_bytes,
+            memory_refused,
         })
+    }
+
+    /// Counts a request that was refused before it was one.
+    pub(super) fn refused(&self, code: Code) {
+        self.by_code[code as usize].inc();
     }
 
     /// Counts a request that was answered.
@@ -76,6 +109,10 @@ impl Metrics {
     pub(super) fn text(&self) -> Result<String, prometheus::Error> {
         prometheus::TextEncoder::new().encode_to_string(&self.registry.gather())
     }
+}
+
+fn registered<M: Collector + Clone + 'static>(registry: &Registry, metric: M) -> Result<M, prometheus::Error> {
+    registry.register(Box::new(metric.clone())).map(|()| metric)
 }
 
 #[cfg(test)]

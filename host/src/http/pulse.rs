@@ -1,12 +1,13 @@
-//! Whether a connection is at rest, in the middle of a request's headers, or busy: told by the bytes that come and by the
-//! requests that are answered, read now and then by the one who closes connections that are too slow.
+//! Whether a connection is at rest, in the middle of a request's headers, or busy, and whether its client takes what it is
+//! sent: told by the bytes that come and go and by the requests that are answered, read now and then by the one who closes
+//! connections that are too slow.
 //!
-//! A request costs two relaxed stores here. A timer of its own would cost it an entry in the runtime's timer wheel.
+//! A request costs a few relaxed stores here. A timer of its own would cost it an entry in the runtime's timer wheel.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -25,14 +26,24 @@ pub(super) enum Phase {
 
 /// A connection's phase and how many there were: the same beat twice means that nothing has changed between.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Pulse(Arc<AtomicU64>);
+pub(super) struct Pulse(Arc<Beats>);
+
+#[derive(Debug, Default)]
+struct Beats {
+    /// Phases so far; the last two bits are the current one.
+    phase: AtomicU64,
+    /// Bytes that the system took for the client.
+    sent: AtomicU64,
+    /// Whether the system takes no more of them.
+    is_stuck: AtomicBool,
+}
 
 const PHASES: u64 = 4;
 
 impl Pulse {
     /// The phase, with a number that is different in each.
     pub(super) fn beat(&self) -> (Phase, u64) {
-        let beat = self.0.load(Ordering::Relaxed);
+        let beat = self.0.phase.load(Ordering::Relaxed);
         let phase = match beat % PHASES {
             0 => Phase::Resting,
             1 => Phase::Heading,
@@ -43,33 +54,79 @@ impl Pulse {
 
     /// A request's headers are complete.
     pub(super) fn busy(&self) {
-        self.0.store(self.turn() + 2, Ordering::Relaxed);
+        self.0.phase.store(self.turn() + 2, Ordering::Relaxed);
     }
 
     /// A request is answered.
     pub(super) fn rest(&self) {
-        self.0.store(self.turn() + PHASES, Ordering::Relaxed);
+        self.0.phase.store(self.turn() + PHASES, Ordering::Relaxed);
+    }
+
+    /// Bytes sent so far, while there are more that the client doesn't take.
+    pub(super) fn stuck(&self) -> Option<u64> {
+        let is_stuck = self.0.is_stuck.load(Ordering::Relaxed);
+        is_stuck.then(|| self.0.sent.load(Ordering::Relaxed))
+    }
+
+    fn wrote(&self, polled: &Poll<io::Result<usize>>) {
+        self.0.is_stuck.store(polled.is_pending(), Ordering::Relaxed);
+        if let Poll::Ready(Ok(bytes)) = polled {
+            // Only the connection's own task writes here, too.
+            let sent = self.0.sent.load(Ordering::Relaxed);
+            self.0.sent.store(sent + *bytes as u64, Ordering::Relaxed);
+        }
     }
 
     fn bytes(&self) {
         if self.beat().0 == Phase::Resting {
-            self.0.store(self.turn() + 1, Ordering::Relaxed);
+            self.0.phase.store(self.turn() + 1, Ordering::Relaxed);
         }
     }
 
     /// Only the connection's own task writes, so there is no race between reading and storing.
     fn turn(&self) -> u64 {
-        let beat = self.0.load(Ordering::Relaxed);
+        let beat = self.0.phase.load(Ordering::Relaxed);
         beat - beat % PHASES
     }
 }
 
-/// A stream that tells a pulse when bytes come.
+/// A stream that tells a pulse when bytes come and go.
+///
+/// It also keeps back the HTTP library's own reply to what isn't HTTP, a bare status: whoever sent it gets a document that
+/// says what would have been right.
 #[derive(Debug)]
 pub(super) struct Felt {
     pub(super) stream: TcpStream,
     pub(super) pulse: Pulse,
+    /// The status of the reply that was kept back; the last of this connection.
+    pub(super) kept_back: Option<u16>,
 }
+
+impl Felt {
+    pub(super) fn new(stream: TcpStream, pulse: Pulse) -> Felt {
+        Felt {
+            stream,
+            pulse,
+            kept_back: None,
+        }
+    }
+
+    /// Keeps a bare refusal back. Our own have the request's id; a refusal that is written together with the reply before
+    /// it goes out as it is.
+    fn keep_back(&mut self, bytes: &[u8]) -> bool {
+        let is_bare = bytes.starts_with(b"HTTP/1.1 4")
+            && bytes.ends_with(b"\r\n\r\n")
+            && !bytes.windows(REQUEST_ID.len()).any(|part| part == REQUEST_ID);
+        if is_bare {
+            let status = std::str::from_utf8(&bytes["HTTP/1.1 ".len()..][..3]);
+            self.kept_back = status.ok().and_then(|status| status.parse().ok());
+        }
+        self.kept_back.is_some()
+    }
+}
+
+/// What every reply of ours has among its headers.
+const REQUEST_ID: &[u8] = b"granary-request-id";
 
 impl AsyncRead for Felt {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -84,7 +141,12 @@ impl AsyncRead for Felt {
 
 impl AsyncWrite for Felt {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        if self.keep_back(buf) {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.pulse.wrote(&polled);
+        polled
     }
 
     fn poll_write_vectored(
@@ -92,7 +154,14 @@ impl AsyncWrite for Felt {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        if let [only] = bufs
+            && self.keep_back(only)
+        {
+            return Poll::Ready(Ok(only.len()));
+        }
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.pulse.wrote(&polled);
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -104,6 +173,10 @@ impl AsyncWrite for Felt {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.kept_back.is_some() {
+            // There is something to be said yet.
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

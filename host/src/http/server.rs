@@ -4,8 +4,8 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use axum::http::HeaderValue;
 use granary_core::api::Code;
@@ -13,19 +13,22 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::body::BodyMemory;
 use super::config::HttpConfig;
 use super::error::Refusal;
 use super::exchange::{Api, Ends};
 use super::inside::{Host, Inside};
+use super::memory::Memory;
 use super::metrics::Metrics;
+use super::peers::Peers;
 use super::security::{Security, SecurityError};
-use super::{HttpParts, admin, connection};
+use super::{HttpParts, admin, connection, descriptors, request_id};
 
-/// Connections beyond the limit that are being told so, at a time; further ones are just closed.
-const TURNED_AWAY_LIMIT: usize = 64;
+/// Connections beyond the limit that are being told so, at a time; further ones may not hear it.
+const TURNED_AWAY_LIMIT: usize = 128;
 /// How long the listener rests when the system has no room for a connection.
 const NO_ROOM_PAUSE: Duration = Duration::from_millis(50);
+/// How often the log hears of it: a flood of connections mustn't become a flood of lines.
+const NO_ROOM_SAID_EVERY: Duration = Duration::from_secs(10);
 
 /// Why the HTTP side doesn't start or ends by itself.
 #[derive(Debug)]
@@ -61,19 +64,45 @@ pub async fn serve(
         modules: parts.modules,
     };
     let address = listener.local_addr().map_err(ServeError::Listener)?;
+    let mut config = parts.config;
+    bound_connections(&mut config);
+    let metrics = Metrics::new(parts.metrics).map_err(ServeError::Metrics)?;
     let api = Api {
         inside,
         host: HeaderValue::try_from(parts.facts.host.to_string()).expect("hex digits are a header value"),
         facts: parts.facts,
-        metrics: Metrics::new(parts.metrics).map_err(ServeError::Metrics)?,
-        security: Security::open(&parts.config, address).map_err(ServeError::Security)?,
-        body_memory: BodyMemory::new(parts.config.body_memory_limit),
-        config: parts.config,
+        security: Security::open(&config, address).map_err(ServeError::Security)?,
+        body_memory: memory(&config, &metrics),
+        calls: AtomicUsize::new(0),
+        metrics,
+        config,
         stopping: AtomicBool::new(false),
     };
     api.security.warn(address);
     serve_api(listener, Arc::new(api), shutdown).await;
     Ok(())
+}
+
+/// Never more connections than leave storage its descriptors.
+fn bound_connections(config: &mut HttpConfig) {
+    let descriptors = descriptors::raise_limit();
+    let limit = descriptors::connections(config.connection_limit, descriptors);
+    if limit < config.connection_limit {
+        let wanted = config.connection_limit;
+        tracing::warn!(
+            limit,
+            wanted,
+            descriptors,
+            "fewer connections than set: raise the limit on open files"
+        );
+        config.connection_limit = limit;
+    }
+}
+
+/// The memory for large bodies and replies.
+pub(super) fn memory(config: &HttpConfig, metrics: &Metrics) -> Memory {
+    let (bytes, refused) = (metrics.memory_bytes.clone(), metrics.memory_refused.clone());
+    Memory::new(config.body_memory_limit, config.body_memory_wait, bytes, refused)
 }
 
 /// [`serve`], whatever is inside.
@@ -86,6 +115,8 @@ pub(super) async fn serve_api<H: Inside>(
     let (stop, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut turned_away = JoinSet::new();
+    let peers = Peers::new(api.config.peer_connection_limit);
+    let mut no_room = NoRoom::default();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
@@ -101,23 +132,27 @@ pub(super) async fn serve_api<H: Inside>(
         let (stream, ends) = match accepted.and_then(prepared) {
             Ok(accepted) => accepted,
             Err(error) => {
-                pause_after(&error).await;
+                no_room.pause_after(&error, &api.metrics).await;
                 continue;
             }
         };
-        if connections.len() < api.config.connection_limit {
-            connections.spawn(connection::run(
-                api.clone(),
-                rest.clone(),
-                stream,
-                ends,
-                stopped.clone(),
-            ));
+        let room = connections.len() < api.config.connection_limit;
+        let seat = if room { peers.seat(ends.peer.ip()) } else { None };
+        if let Some(seat) = seat {
+            let answered = connection::run(api.clone(), rest.clone(), stream, ends, stopped.clone());
+            connections.spawn(async move {
+                answered.await;
+                drop(seat);
+            });
             api.metrics.connections.set(connections.len() as i64);
         } else {
             api.metrics.connections_refused.inc();
+            let refusal = too_many(&api.config, room);
             if turned_away.len() < TURNED_AWAY_LIMIT {
-                turned_away.spawn(connection::last_words(stream, too_many(&api.config)));
+                turned_away.spawn(connection::last_words(stream, refusal));
+            } else {
+                // As far as the system takes it at once.
+                let _ = stream.try_write(&refusal.into_bytes(request_id::fresh()));
             }
         }
     }
@@ -141,24 +176,39 @@ fn prepared((stream, peer): (TcpStream, SocketAddr)) -> io::Result<(TcpStream, E
     Ok((stream, Ends { local, peer }))
 }
 
-/// A connection that broke before it was accepted is no reason to wait; a lack of file descriptors is, or the loop would
-/// spin until some are free.
-async fn pause_after(error: &io::Error) {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, InvalidInput, NotConnected};
-    if matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionReset | InvalidInput | NotConnected
-    ) {
-        return;
-    }
-    tracing::warn!(%error, "a connection can't be accepted");
-    tokio::time::sleep(NO_ROOM_PAUSE).await;
+/// Rests when the system has no room for a connection, and says so now and then.
+#[derive(Debug, Default)]
+struct NoRoom {
+    said: Option<Instant>,
 }
 
-fn too_many(config: &HttpConfig) -> Refusal {
-    let limit = config.connection_limit;
-    Refusal::new(
-        Code::Overloaded,
-        format!("the host has {limit} connections open, as many as it may; try again"),
-    )
+impl NoRoom {
+    /// A connection that broke before it was accepted is no reason to wait; a lack of file descriptors is, or the loop
+    /// would spin until some are free.
+    async fn pause_after(&mut self, error: &io::Error, metrics: &Metrics) {
+        use io::ErrorKind::{ConnectionAborted, ConnectionReset, InvalidInput, NotConnected};
+        if matches!(
+            error.kind(),
+            ConnectionAborted | ConnectionReset | InvalidInput | NotConnected
+        ) {
+            return;
+        }
+        metrics.accept_errors.inc();
+        if self.said.is_none_or(|said| said.elapsed() >= NO_ROOM_SAID_EVERY) {
+            tracing::warn!(%error, "connections can't be accepted");
+            self.said = Some(Instant::now());
+        }
+        tokio::time::sleep(NO_ROOM_PAUSE).await;
+    }
+}
+
+fn too_many(config: &HttpConfig, room: bool) -> Refusal {
+    let detail = if room {
+        let limit = config.peer_connection_limit;
+        format!("your address has {limit} connections open, as many as one may; try again")
+    } else {
+        let limit = config.connection_limit;
+        format!("the host has {limit} connections open, as many as it may; try again")
+    };
+    Refusal::new(Code::Overloaded, detail)
 }

@@ -208,6 +208,8 @@ async fn bodies_have_a_limit_and_the_connection_outlives_it() {
     let head = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n");
     wire.write(head + &chunk).await;
     wire.reply(true).await.problem(413, "too_large");
+    assert!(wire.is_closed().await, "a body in chunks is its connection's last");
+    let mut wire = served.connect().await;
     assert_eq!(wire.ask("POST", path, "", "[1]").await.body, "[1]");
     let asks_first = "POST /v1/grains/counter/a/add HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 1001\r\n\r\n";
     wire.write(asks_first).await;
@@ -239,7 +241,8 @@ async fn a_body_in_chunks_is_one_body() {
     for piece in ["1\r\n[\r\n", "2\r\n12\r\n", "1\r\n]\r\n", "0\r\n\r\n"] {
         wire.write(piece).await;
     }
-    assert_eq!(wire.reply(true).await.body, "[12]");
+    let got = wire.reply(true).await;
+    assert_eq!((got.body.as_str(), got.header("connection")), ("[12]", Some("close")));
 }
 
 #[tokio::test]

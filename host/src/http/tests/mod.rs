@@ -3,6 +3,7 @@
 mod calls;
 mod connections;
 mod guard;
+mod hostile;
 mod others;
 mod script;
 mod upgrades;

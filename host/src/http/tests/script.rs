@@ -13,12 +13,11 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::super::body::BodyMemory;
 use super::super::exchange::Api;
 use super::super::inside::{Deployed, Inside};
 use super::super::metrics::Metrics;
 use super::super::security::Security;
-use super::super::server::serve_api;
+use super::super::server::{memory, serve_api};
 use super::super::{HostFacts, HttpConfig};
 use super::wire::Wire;
 use crate::description::Contract;
@@ -61,13 +60,15 @@ impl Served {
             dirty_tracking_reason: Some("the kernel is too old".into()),
             started: Instant::now(),
         };
+        let metrics = Metrics::new(Registry::new()).unwrap();
         let api = Arc::new(Api {
             inside: Script::default(),
             host: HeaderValue::from_str(&facts.host.to_string()).unwrap(),
             facts: Arc::new(facts),
-            metrics: Metrics::new(Registry::new()).unwrap(),
             security: Security::open(&config, address).unwrap(),
-            body_memory: BodyMemory::new(config.body_memory_limit),
+            body_memory: memory(&config, &metrics),
+            calls: 0.into(),
+            metrics,
             config,
             stopping: false.into(),
         });
@@ -114,6 +115,7 @@ fn contract() -> Arc<Contract> {
             {"name": "unit", "kind": "write"},
             {"name": "fail", "kind": "write"},
             {"name": "full", "kind": "write"},
+            {"name": "big", "kind": "write", "params": [{"name": "bytes", "schema": integer}]},
             {"name": "wait", "kind": "write", "params": [{"name": "ms", "schema": integer}]},
         ],
     });
@@ -162,6 +164,10 @@ impl Inside for Script {
                 status: Some(409),
             })),
             "full" => reply(Err(CallFailure::before(Code::MailboxFull, "the mailbox is full"))),
+            "big" => {
+                let bytes: [usize; 1] = serde_json::from_slice(&args).unwrap();
+                reply(Ok(format!("\"{}\"", "x".repeat(bytes[0])).into_bytes()))
+            }
             "wait" => {
                 let ms: [u64; 1] = serde_json::from_slice(&args).unwrap();
                 tokio::time::sleep(Duration::from_millis(ms[0])).await;
