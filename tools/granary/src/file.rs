@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::Failure;
+use crate::http_limits::HttpLimits;
 
 /// The settings that may stand in the file. Unknown ones are an error: a misspelt limit must not be silently ignored.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
@@ -26,6 +27,7 @@ pub(crate) struct File {
     pub(crate) mailbox_bytes: Option<String>,
     pub(crate) compile_deadline: Option<String>,
     pub(crate) compile_memory: Option<String>,
+    pub(crate) http: HttpLimits,
 }
 
 /// Reads the file that was named, or `granary.toml` in this folder if there is one.
@@ -53,6 +55,8 @@ mod tests {
         assert_eq!(file.listen.as_deref(), Some("127.0.0.1:0"));
         assert_eq!(parse("").unwrap(), File::default());
         let error = parse("idle_timeout = \"10s\"").unwrap_err().to_string();
+        assert_ne!(parse("[http]\ncalls = 5").unwrap().http, HttpLimits::default());
+        assert!(parse("[http]\ncall = 5").is_err());
         assert!(
             error.contains("idle_timeout") && error.contains("idle-timeout"),
             "{error}"

@@ -9,6 +9,7 @@ mod call;
 mod client;
 mod deploy;
 mod file;
+mod http_limits;
 mod inspect;
 mod ls;
 mod rm;

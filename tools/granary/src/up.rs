@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::file::{self, File};
+use crate::http_limits::HttpLimits;
 use crate::{COMPILE_CHILD, Failure, units};
 
 /// Starts a host and serves until it's stopped
@@ -68,6 +69,8 @@ pub(crate) struct Up {
     /// The most memory that compiling a module may take [default: 2GiB]
     #[arg(long, env = "GRANARY_COMPILE_MEMORY", value_name = "BYTES")]
     compile_memory: Option<String>,
+    #[command(flatten)]
+    http: Box<HttpLimits>,
     /// The settings file [default: granary.toml, if it's there]
     #[arg(long, env = "GRANARY_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -102,6 +105,7 @@ impl Up {
         }
         config.http.token_file = self.token_file.or(file.token_file);
         config.http.insecure = self.insecure || file.insecure.unwrap_or(false);
+        self.http.apply(file.http, &mut config.http)?;
         config.http.allow_hosts = one_of(self.allow_host, file.allow_host);
         config.http.allow_origins = one_of(self.allow_origin, file.allow_origin);
         if let Some(how) = self.dirty_tracking.or(file.dirty_tracking) {
@@ -196,7 +200,7 @@ fn positive(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
+    use clap::{CommandFactory, Parser};
 
     use super::*;
 
@@ -221,6 +225,13 @@ mod tests {
         assert_eq!(config.idle_timeout, Duration::from_secs(2));
         assert_eq!(config.wasm.max_instances, 7);
         assert_eq!(config.listen, SocketAddr::from(([127, 0, 0, 1], 7777)));
+    }
+
+    #[test]
+    fn two_flags_of_nearly_one_name_are_two() {
+        let config = settings("up --idle-timeout 2s --http-idle-timeout 3s", File::default()).unwrap();
+        assert_eq!((config.idle_timeout, config.http.idle_timeout), (Duration::from_secs(2), Duration::from_secs(3)));
+        Line::command().debug_assert();
     }
 
     #[test]
