@@ -119,7 +119,9 @@ impl Security {
         let host: Authority = value
             .as_bytes()
             .try_into()
-            .map_err(|_| wrong("the header `host` is not a host's name"))?;
+            .ok()
+            .filter(is_name_and_port)
+            .ok_or_else(|| wrong("the header `host` is not a host's name, with a port or without"))?;
         for name in std::iter::once(&host).chain(uri.authority()) {
             let name = name.host();
             if !self.is_known(name, local) {
@@ -184,6 +186,12 @@ impl Security {
     }
 }
 
+/// An authority may hold more: a user before the name, and anything for a port.
+fn is_name_and_port(host: &Authority) -> bool {
+    let port = host.as_str().strip_prefix(host.host());
+    port.is_some_and(|port| port.is_empty() || port == ":" || host.port_u16().is_some())
+}
+
 fn is_origin(text: &str) -> bool {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     rest.is_some_and(|host| host.parse::<Authority>().is_ok() && !host.contains('@'))
@@ -229,6 +237,7 @@ mod tests {
         for host in [
             "localhost",
             "localhost:7777",
+            "localhost:",
             "LOCALHOST",
             "localhost.",
             "127.0.0.1:7777",
@@ -257,6 +266,10 @@ mod tests {
             &[][..],
             &[("host", "")],
             &[("host", "a b")],
+            &[("host", "localhost:port")],
+            &[("host", "localhost:99999")],
+            &[("host", "localhost@localhost")],
+            &[("host", "user@localhost")],
             &[("host", "localhost"), ("host", "localhost")],
         ] {
             assert_eq!(ask(&plain, wrong).unwrap_err(), Code::BadArguments, "{wrong:?}");

@@ -70,6 +70,14 @@ async fn a_connection_may_rest_longer_than_headers_may_take() {
 }
 
 #[tokio::test]
+async fn a_connection_on_which_nothing_comes_is_closed() {
+    let served = Served::with(hasty()).await;
+    let mut wire = served.connect().await;
+    let closed = tokio::time::timeout(Duration::from_secs(5), wire.is_closed());
+    assert!(closed.await.expect("in time"), "without a word");
+}
+
+#[tokio::test]
 async fn a_call_may_take_longer_than_a_connection_may_rest() {
     let served = Served::with(hasty()).await;
     let mut wire = served.connect().await;
