@@ -152,9 +152,13 @@ async fn serve(config: HostConfig) -> Result<(), Failure> {
     host.run_until(shutdown).await.map_err(|error| refused(&error))
 }
 
+/// What is logged unless `GRANARY_LOG` says otherwise. The WASI library has a span at `info` for each call of a guest's, which
+/// would stand before every line of ours that comes of one, with its arguments.
+const LOG_DEFAULT: &str = "info,wasmtime_wasi=warn,wiggle=warn";
+
 /// Logs go to stderr; `GRANARY_LOG` filters them as `RUST_LOG` does elsewhere.
 fn start_logging() {
-    let filter = EnvFilter::try_from_env("GRANARY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("GRANARY_LOG").unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
