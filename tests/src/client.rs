@@ -133,6 +133,11 @@ impl Client {
         written
     }
 
+    /// Sends bytes as they are, which need be no request, and doesn't wait.
+    pub fn write_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.open()?.get_mut().write_all(bytes)
+    }
+
     /// Closes the connection, whatever was sent on it.
     pub fn close(&mut self) {
         self.stream = None;
@@ -250,7 +255,7 @@ fn read_reply(stream: &mut BufReader<TcpStream>) -> io::Result<Reply> {
         headers,
         body: Vec::new(),
     };
-    if status == 204 || status == 304 {
+    if status < 200 || status == 204 || status == 304 {
         return Ok(reply);
     }
     if reply.header("transfer-encoding") == Some("chunked") {
