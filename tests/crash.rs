@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use granary_tests::ledger::Ledger;
 use granary_tests::seed::{self, Random};
-use granary_tests::{Client, Host, Request, wait};
+use granary_tests::{Client, Host, Request, built, wait};
 
 const CLIENTS: usize = 64;
 const KEYS: u64 = 500;
@@ -24,15 +24,42 @@ const ACKNOWLEDGED_FIRST: u64 = 1_000;
 const IN_FLIGHT: i64 = 32;
 /// The kill comes at a random moment within this time after enough calls are acknowledged.
 const JITTER_US: u64 = 200_000;
+/// Room for a part of the keys' grains only.
+const STORM_BUDGET: &str = "128MiB";
+
+/// Steps of [`storm`] that were answered.
+static STORMS: AtomicU64 = AtomicU64::new(0);
 
 #[test]
 fn nothing_acknowledged_is_lost_with_userfaultfd() {
-    survive_kills("userfaultfd", "counter", None, ROUNDS).unwrap();
+    let flags = &["--dirty-tracking", "userfaultfd"];
+    let host = survive_kills(&Trial { flags, ..COUNTERS }).unwrap();
+    assert_eq!(host.view()["dirty_tracking"], "userfaultfd");
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_with_comparing() {
-    survive_kills("compare", "counter", None, ROUNDS).unwrap();
+    let flags = &["--dirty-tracking", "compare"];
+    let host = survive_kills(&Trial { flags, ..COUNTERS }).unwrap();
+    assert_eq!(host.view()["dirty_tracking"], "compare");
+}
+
+/// All at once: grains move between revisions and back, leave memory after a moment, and have to make room for others.
+#[test]
+fn nothing_acknowledged_is_lost_among_upgrades_evictions_and_pressure() {
+    let storm = Trial {
+        flags: &["--idle-timeout", "20ms", "--memory-budget", STORM_BUDGET],
+        kind: "shape",
+        module: "shape-1",
+        meanwhile: storm,
+        ..COUNTERS
+    };
+    let host = survive_kills(&storm).unwrap();
+    assert!(
+        STORMS.load(Ordering::SeqCst) > 2 * ROUNDS as u64,
+        "hardly a revision changed"
+    );
+    assert!(host.metric("granary_upgrades_total") > Some(0.0));
 }
 
 #[test]
@@ -74,8 +101,19 @@ fn damage_in_the_middle_of_the_log_is_not_passed_over() {
 /// live in memory only.
 #[test]
 fn a_loss_is_noticed() {
-    for (guest, fault) in [("counter", Some("no-replay")), ("probe-volatile", None)] {
-        let said = survive_kills("compare", guest, fault, 2).expect_err("nothing was lost?");
+    let forgetful = Trial {
+        fault: Some("no-replay"),
+        rounds: 2,
+        ..COUNTERS
+    };
+    let volatile = Trial {
+        kind: "probe-volatile",
+        module: "probe-volatile",
+        rounds: 2,
+        ..COUNTERS
+    };
+    for trial in [forgetful, volatile] {
+        let said = survive_kills(&trial).expect_err("nothing was lost?");
         assert!(said.contains("were acknowledged"), "{said}");
     }
 }
@@ -86,15 +124,55 @@ fn kernel() -> (u32, u32) {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
-fn survive_kills(dirty_tracking: &str, guest: &str, fault: Option<&'static str>, rounds: usize) -> Result<(), String> {
+/// What is put to the test.
+#[derive(Clone, Copy)]
+struct Trial {
+    flags: &'static [&'static str],
+    kind: &'static str,
+    module: &'static str,
+    /// A host with a fault, see tests/sabotaged.
+    fault: Option<&'static str>,
+    rounds: usize,
+    /// What happens besides the adds, until it's over.
+    meanwhile: fn(Client, &AtomicBool),
+}
+
+const COUNTERS: Trial = Trial {
+    flags: &[],
+    kind: "counter",
+    module: "counter",
+    fault: None,
+    rounds: ROUNDS,
+    meanwhile: |_, _| {},
+};
+
+/// Deploys, moves all, rolls back, moves all. The host may be gone at any moment.
+fn storm(mut client: Client, is_over: &AtomicBool) {
+    let second = built::module_bytes("shape-2");
+    let steps = [
+        Request::new("PUT", "/v1/modules/shape").body(second),
+        Request::new("POST", "/v1/modules/shape/upgrade"),
+        Request::new("POST", "/v1/modules/shape/rollback"),
+        Request::new("POST", "/v1/modules/shape/upgrade"),
+    ];
+    for step in steps.iter().cycle() {
+        if is_over.load(Ordering::SeqCst) || client.try_send(step).is_err() {
+            return;
+        }
+        STORMS.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn survive_kills(trial: &Trial) -> Result<Host, String> {
     let mut random = Random::new(seed::of_this_run());
-    let mut host = Host::prepared(&["--dirty-tracking", dirty_tracking]).sabotaged(fault);
+    let mut host = Host::prepared(trial.flags).sabotaged(trial.fault);
     host.start_again();
-    assert_eq!(host.view()["dirty_tracking"], dirty_tracking);
-    host.deploy(guest);
+    host.client()
+        .deploy(trial.kind, &built::module_bytes(trial.module))
+        .expect(201);
     let mut ledger = Ledger::default();
-    for round in 0..rounds {
-        let known = round_of_adds(&mut host, guest, &mut random);
+    for round in 0..trial.rounds {
+        let known = round_of_adds(&mut host, trial, &mut random);
         assert!(
             known.acknowledged_calls >= ACKNOWLEDGED_FIRST,
             "{} acknowledged",
@@ -102,30 +180,37 @@ fn survive_kills(dirty_tracking: &str, guest: &str, fault: Option<&'static str>,
         );
         ledger.merge(known);
         host.start_again();
-        assert_eq!(host.view()["dirty_tracking"], dirty_tracking);
-        check_all(&host, guest, &mut ledger).map_err(|error| format!("round {round}: {error}"))?;
+        check_all(&host, trial.kind, &mut ledger).map_err(|error| format!("round {round}: {error}"))?;
     }
     println!(
         "{} calls acknowledged, {} unanswered",
         ledger.acknowledged_calls, ledger.unknown_calls
     );
-    Ok(())
+    Ok(host)
 }
 
 /// Adds with all clients until the kill; returns what they know.
-fn round_of_adds(host: &mut Host, guest: &str, random: &mut Random) -> Ledger {
+fn round_of_adds(host: &mut Host, trial: &Trial, random: &mut Random) -> Ledger {
     let acknowledged = AtomicU64::new(0);
     let in_flight = AtomicI64::new(0);
     let is_over = AtomicBool::new(false);
     let address = host.address();
     let mut ledger = Ledger::default();
     std::thread::scope(|scope| {
+        let meanwhile = scope.spawn(|| (trial.meanwhile)(Client::new(address), &is_over));
         let clients: Vec<_> = (0..CLIENTS)
             .map(|_| {
                 let random = random.fork();
                 let (acknowledged, in_flight, is_over) = (&acknowledged, &in_flight, &is_over);
                 scope.spawn(move || {
-                    add_until_over(Client::new(address), guest, random, acknowledged, in_flight, is_over)
+                    add_until_over(
+                        Client::new(address),
+                        trial.kind,
+                        random,
+                        acknowledged,
+                        in_flight,
+                        is_over,
+                    )
                 })
             })
             .collect();
@@ -143,6 +228,7 @@ fn round_of_adds(host: &mut Host, guest: &str, random: &mut Random) -> Ledger {
         for client in clients {
             ledger.merge(client.join().unwrap());
         }
+        meanwhile.join().unwrap();
     });
     ledger
 }
