@@ -1,6 +1,10 @@
 //! Callers that send what they must not, too much of it, too slowly, or all at once. Each gets an answer that says what would
 //! have been right, nothing is half done, and everybody else is served.
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a panic is how a test fails, and a flood says what it came to"
+)]
 
 mod arguments;
 mod flood;

@@ -67,14 +67,8 @@ pub(super) async fn run<H: Inside>(
             biased;
             ended = &mut connection => {
                 let Err(error) = ended else { return };
-                tracing::debug!(peer = %ends.peer, %error, "a connection ended");
                 let felt = connection.into_parts().io.into_inner();
-                // A preface of HTTP/2 is the one thing that the library doesn't answer at all.
-                let status = felt.kept_back.or(error.is_parse().then_some(505));
-                let Some(status) = status.filter(|_| pulse.stuck().is_none()) else { return };
-                let refusal = Refusal::unreadable(status, &api.config);
-                api.metrics.refused(refusal.code());
-                return last_words(felt.stream, refusal).await;
+                return explain(&api, felt, ends, &error).await;
             }
             () = &mut stopped, if !stopping => {
                 stopping = true;
@@ -104,6 +98,19 @@ pub(super) async fn run<H: Inside>(
             }
         }
     }
+}
+
+/// Tells a client whose bytes can't be read as HTTP what is wrong with them.
+async fn explain<H: Inside>(api: &Api<H>, felt: Felt, ends: Ends, error: &hyper::Error) {
+    tracing::debug!(peer = %ends.peer, %error, "a connection ended");
+    // A preface of HTTP/2 is the one thing that the library doesn't answer at all.
+    let status = felt.kept_back.or(error.is_parse().then_some(505));
+    let Some(status) = status.filter(|_| felt.pulse.stuck().is_none()) else {
+        return;
+    };
+    let refusal = Refusal::unreadable(status, &api.config);
+    api.metrics.refused(refusal.code());
+    last_words(felt.stream, refusal).await;
 }
 
 fn too_slow() -> Refusal {

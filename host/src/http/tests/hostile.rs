@@ -6,81 +6,41 @@ use super::script::Served;
 use super::wire::Wire;
 use crate::http::HttpConfig;
 
+/// What can't be read as a request.
+const NONSENSE: &[&str] = &[
+    "nonsense\r\n\r\n",
+    "GET /healthz HTTP/1.1\r\nhost localhost\r\n\r\n",
+    "GET /healthz HTTP/1.1\r\nho st: localhost\r\n\r\n",
+    "GET /healthz HTTP/3.0\r\n\r\n",
+    "GET /\u{7f} HTTP/1.1\r\n\r\n",
+    "\0\0\0\0",
+    "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0",
+    "POST / HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+    "POST / HTTP/1.1\r\ncontent-length: -1\r\n\r\n",
+    "POST / HTTP/1.1\r\ncontent-length: +1\r\n\r\n",
+    "POST / HTTP/1.1\r\ncontent-length: 99999999999999999999\r\n\r\n",
+    "POST / HTTP/1.1\r\ntransfer-encoding: gzip\r\n\r\n",
+    "POST / HTTP/1.1\r\ntransfer-encoding: chunked, gzip\r\n\r\n",
+    "POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n",
+];
+
 #[tokio::test]
 async fn what_is_not_http_is_told_so_in_a_document() {
     let served = Served::start().await;
-    for (bytes, status, code) in [
-        ("nonsense\r\n\r\n".to_owned(), 400, "bad_arguments"),
-        (
-            "GET /healthz HTTP/1.1\r\nhost localhost\r\n\r\n".into(),
-            400,
-            "bad_arguments",
-        ),
-        (
-            "GET /healthz HTTP/1.1\r\nho st: localhost\r\n\r\n".into(),
-            400,
-            "bad_arguments",
-        ),
-        ("GET /healthz HTTP/3.0\r\n\r\n".into(), 400, "bad_arguments"),
-        ("GET /\u{7f} HTTP/1.1\r\n\r\n".into(), 400, "bad_arguments"),
-        ("\0\0\0\0".into(), 400, "bad_arguments"),
-        ("\u{16}\u{3}\u{1}\u{2}\0\u{1}\0".into(), 400, "bad_arguments"),
-        (
-            "POST / HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n".into(),
-            400,
-            "bad_arguments",
-        ),
-        (
-            "POST / HTTP/1.1\r\ncontent-length: -1\r\n\r\n".into(),
-            400,
-            "bad_arguments",
-        ),
-        (
-            "POST / HTTP/1.1\r\ncontent-length: +1\r\n\r\n".into(),
-            400,
-            "bad_arguments",
-        ),
-        (
-            "POST / HTTP/1.1\r\ncontent-length: 99999999999999999999\r\n\r\n".into(),
-            400,
-            "bad_arguments",
-        ),
-        (
-            "POST / HTTP/1.1\r\ntransfer-encoding: gzip\r\n\r\n".into(),
-            400,
-            "bad_arguments",
-        ),
-        (
-            "POST / HTTP/1.1\r\ntransfer-encoding: chunked, gzip\r\n\r\n".into(),
-            400,
-            "bad_arguments",
-        ),
-        (
-            "POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n".into(),
-            400,
-            "bad_arguments",
-        ),
-        (
-            format!("GET /healthz HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(101)),
-            431,
-            "too_large",
-        ),
-        (
-            format!("GET /healthz HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(40_000)),
-            431,
-            "too_large",
-        ),
-        (
-            format!("GET /{} HTTP/1.1\r\n\r\n", "y".repeat(40_000)),
-            431,
-            "too_large",
-        ),
+    let long = "y".repeat(40_000);
+    let headers = "x: y\r\n".repeat(101);
+    let others = [
+        (format!("GET /healthz HTTP/1.1\r\n{headers}\r\n"), 431, "too_large"),
+        (format!("GET /healthz HTTP/1.1\r\nx: {long}\r\n\r\n"), 431, "too_large"),
+        (format!("GET /{long} HTTP/1.1\r\n\r\n"), 431, "too_large"),
         (
             "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0".into(),
             505,
             "bad_arguments",
         ),
-    ] {
+    ];
+    let nonsense = NONSENSE.iter().map(|bytes| ((*bytes).to_owned(), 400, "bad_arguments"));
+    for (bytes, status, code) in nonsense.chain(others) {
         let mut wire = served.connect().await;
         wire.write(&bytes).await;
         let got = wire.reply(true).await;
