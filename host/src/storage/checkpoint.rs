@@ -9,22 +9,25 @@
 //! Rounds start when the log is half full, when a grain has so many commits in the log that its activation would be slow, and at close.
 //! They never touch activations or memories.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use granary_core::id::{GrainName, Lsn, Seq};
+use granary_core::reply_table::ReplyTable;
 
-use super::StorageError;
 use super::config::StorageConfig;
 use super::fatal::Fatal;
 use super::grains::{Sources, merged};
-use super::head_value::{HeadValue, ImagePlace, ImageRef, PackedImage};
+use super::head_value::{BeforeImage, HeadValue, ImagePlace, ImageRef, PackedImage};
 use super::heads::{HeadChange, Heads, Table, grain_in_key, grain_key};
+use super::held::Held;
 use super::image_files::ImageFiles;
 use super::index::Index;
 use super::log::{CommitLog, Incarnation};
+use super::{Before, StorageError};
 
 /// How long a round that found the disk full is followed by none.
 const RETRY: Duration = Duration::from_secs(1);
@@ -42,6 +45,7 @@ pub(crate) struct Checkpointer {
     batch_grains: usize,
     inline_limit: usize,
     rounds: AtomicU64,
+    held: Held,
     wanted: Mutex<Wanted>,
     changed: Condvar,
 }
@@ -62,6 +66,8 @@ struct Chunk {
     together: Vec<HeadChange>,
     added: Vec<ImageRef>,
     dropped: Vec<ImageRef>,
+    /// By how many the number of images from before a move rises.
+    held: i64,
     /// The grains in it, and up to which commit.
     written: Vec<(GrainName, Seq)>,
 }
@@ -74,8 +80,9 @@ impl Checkpointer {
         images: Arc<ImageFiles>,
         fatal: Fatal,
         config: &StorageConfig,
-    ) -> Checkpointer {
-        Checkpointer {
+    ) -> Result<Checkpointer, StorageError> {
+        Ok(Checkpointer {
+            held: Held::read(&*heads)?,
             log,
             index,
             heads,
@@ -87,7 +94,7 @@ impl Checkpointer {
             rounds: AtomicU64::new(0),
             wanted: Mutex::default(),
             changed: Condvar::new(),
-        }
+        })
     }
 
     /// Asks for segments to be freed if there are too many. Returns at once.
@@ -113,6 +120,11 @@ impl Checkpointer {
     /// Rounds done.
     pub(crate) fn rounds(&self) -> u64 {
         self.rounds.load(Ordering::Relaxed)
+    }
+
+    /// Grains whose image from before a move is kept.
+    pub(crate) fn held(&self) -> u64 {
+        self.held.count()
     }
 
     /// Does what is asked for until stopped.
@@ -259,31 +271,76 @@ impl Checkpointer {
                 chunk.together.push((grain_key(Table::Grave, grain), None));
             }
             let packed = PackedImage::pack(&merged(&stored.parts), &stored.replies);
-            Some(self.place(&key, packed, chunk)?)
+            Some(self.place(&key, packed, self.inline_limit, chunk)?)
         };
-        let inline = |image: &Option<ImagePlace>| matches!(image, Some(ImagePlace::Inline(_)));
-        let alone = inline(&image) && old.as_ref().is_none_or(|old| inline(&old.image));
-        if let Some(ImagePlace::File(place)) = old.and_then(|old| old.image) {
-            chunk.dropped.push(place);
-        }
+        let before = match assembled.before {
+            None => None,
+            Some(before) => Some(self.place_before(grain, before, image.as_ref(), chunk)?),
+        };
         let value = HeadValue {
             head: stored.head,
             image,
+            before,
         };
-        if alone {
-            return self.heads.put(key, value.encode()).map_err(unretryable);
+        self.replace(key, old.as_ref(), &value, chunk)
+    }
+
+    /// Puts a grain's new value in the place of its old one.
+    fn replace(
+        &self,
+        key: Vec<u8>,
+        old: Option<&HeadValue>,
+        new: &HeadValue,
+        chunk: &mut Chunk,
+    ) -> Result<(), StorageError> {
+        let moved = |value: Option<&HeadValue>| i64::from(value.is_some_and(|value| value.before.is_some()));
+        let held = moved(Some(new)) - moved(old);
+        let is_alone = |value: &HeadValue| match &value.image {
+            Some(ImagePlace::Inline(_)) => value.before.is_none(),
+            _ => false,
+        };
+        if is_alone(new) && old.is_none_or(is_alone) {
+            return self.heads.put(key, new.encode()).map_err(unretryable);
         }
-        chunk.together.push((key, Some(value.encode())));
+        chunk.held += held;
+        for place in old.into_iter().flat_map(HeadValue::places) {
+            if let ImagePlace::File(place) = place {
+                chunk.dropped.push(*place);
+            }
+        }
+        chunk.together.push((key, Some(new.encode())));
         Ok(())
     }
 
-    fn place(&self, key: &[u8], packed: PackedImage, chunk: &mut Chunk) -> io::Result<ImagePlace> {
-        if packed.bytes.len() <= self.inline_limit {
+    /// Finds a place for an image: in the value when that leaves it below `inline_limit`, in an image file otherwise.
+    fn place(&self, key: &[u8], packed: PackedImage, inline_limit: usize, chunk: &mut Chunk) -> io::Result<ImagePlace> {
+        if packed.bytes.len() <= inline_limit {
             return Ok(ImagePlace::Inline(packed));
         }
         let place = self.images.append(key, &packed)?;
         chunk.added.push(place);
         Ok(ImagePlace::File(place))
+    }
+
+    /// Finds a place for an image from before a move, beside the one from after it.
+    fn place_before(
+        &self,
+        grain: &GrainName,
+        before: Before,
+        after: Option<&ImagePlace>,
+        chunk: &mut Chunk,
+    ) -> io::Result<BeforeImage> {
+        let taken = match after {
+            Some(ImagePlace::Inline(after)) => after.bytes.len(),
+            _ => 0,
+        };
+        let packed = PackedImage::pack(&merged(&before.parts), &ReplyTable::new());
+        let key = grain_key(Table::Before, grain);
+        Ok(BeforeImage {
+            module: before.module,
+            revision: before.revision,
+            place: self.place(&key, packed, self.inline_limit - taken, chunk)?,
+        })
     }
 
     /// Puts a batch into the snapshot store and returns which grains it was.
@@ -292,6 +349,7 @@ impl Checkpointer {
         chunk
             .together
             .append(&mut self.images.count(&chunk.added, &chunk.dropped));
+        chunk.together.extend(self.held.change(chunk.held));
         if !chunk.together.is_empty() {
             self.heads.apply(chunk.together).map_err(unretryable)?;
         }
@@ -301,21 +359,37 @@ impl Checkpointer {
     /// Copies what's live in an image file on and removes the file.
     fn empty_image_file(&self, number: u64) -> Result<(), StorageError> {
         let mut chunk = Chunk::default();
+        // By grain: two entries of the file may be one grain's.
+        let mut values: BTreeMap<GrainName, HeadValue> = BTreeMap::new();
         for (key, place) in self.images.entries(number)? {
             let grain = grain_in_key(&key);
             let grain = grain.ok_or_else(|| StorageError::Corrupt("an image file names no grain".into()))?;
-            let Some(mut value) = self.sources().head_value(&grain)? else {
-                continue;
+            let mut read;
+            let value = match values.get_mut(&grain) {
+                Some(value) => value,
+                None => {
+                    let Some(value) = self.sources().head_value(&grain)? else {
+                        continue;
+                    };
+                    read = value;
+                    &mut read
+                }
             };
-            if value.image != Some(ImagePlace::File(place)) {
-                continue;
+            if let Some(found) = value.place_mut(&place) {
+                let packed = self.images.read(&place)?;
+                let packed = packed.ok_or_else(|| StorageError::Corrupt("a live image file is gone".into()))?;
+                // Not into the value: the grain's other image may have taken the room there.
+                let moved = self.images.append(&key, &packed)?;
+                *found = ImagePlace::File(moved);
+                chunk.added.push(moved);
+                chunk.dropped.push(place);
+                let value = value.clone();
+                values.insert(grain, value);
             }
-            let packed = self.images.read(&place)?;
-            let packed = packed.ok_or_else(|| StorageError::Corrupt("a live image file is gone".into()))?;
-            value.image = Some(self.place(&key, packed, &mut chunk)?);
-            chunk.dropped.push(place);
-            chunk.together.push((key, Some(value.encode())));
         }
+        let changed = values.into_iter();
+        let changed = changed.map(|(grain, value)| (grain_key(Table::Grain, &grain), Some(value.encode())));
+        chunk.together.extend(changed);
         self.apply(chunk)?;
         self.heads.flush().map_err(unretryable)?;
         self.images.remove_doomed()?;

@@ -1,13 +1,13 @@
 //! Power cuts at any moment: what was reported durable is there, what is there is a prefix of what was appended, and all of it is right.
 //!
 //! Each seed is one disk with a life of several powers: commits of random grains, sizes and kinds, checkpoints whenever they
-//! like, a cut after a random number of disk operations (in recovery, too), survivors chosen at random, and a check.
+//! like, moves to other modules and back, loads beside checkpoints, a cut after a random number of disk operations (in recovery, too), survivors chosen at random, and a check.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use granary_core::commit::{Change, Delta, Head};
-use granary_core::id::Lsn;
+use granary_core::id::{Lsn, ModuleHash, Revision};
 use granary_core::page::{PAGE_SIZE, Patches};
 
 use super::config::Sabotage;
@@ -109,7 +109,11 @@ impl World {
             if self.power.is_off() {
                 break;
             }
-            self.commit(storage);
+            let which = self.noise.below(GRAINS as u64) as usize;
+            self.commit(storage, which);
+            if self.noise.below(8) == 0 {
+                self.look(storage);
+            }
             // Sometimes alone, sometimes in company of those before.
             let last = self
                 .histories
@@ -133,21 +137,35 @@ impl World {
         self.reported = Lsn(sink.0.load(Ordering::SeqCst));
     }
 
-    fn commit(&mut self, storage: &SledStorage) {
-        let which = self.noise.below(GRAINS as u64) as usize;
+    fn commit(&mut self, storage: &SledStorage, which: usize) {
         let last = self.histories[which].last().cloned();
         let exists = last.as_ref().is_some_and(|last| !last.deleted);
         let deletes = exists && self.noise.below(15) == 0;
-        let mut memory = match &last {
-            Some(last) if !deletes && !last.deleted => Vec::clone(&last.memory),
-            _ => vec![0; MEMORY],
-        };
-        let change = if deletes {
-            Change::Delete
+        let mut revision = last.as_ref().map_or(Revision(1), |last| last.head.revision);
+        let before = before(&self.histories[which]).filter(|_| !deletes && self.noise.below(3) == 0);
+        let (memory, change) = if let Some(before) = before {
+            // Back: all of the state from before.
+            revision = before.head.revision;
+            let mut memory = vec![0; MEMORY];
+            let delta = copy(&mut memory, &before.memory);
+            (memory, Change::Delta(delta))
         } else {
-            Change::Delta(scribble(&mut memory, &mut self.noise))
+            if !deletes && self.noise.below(6) == 0 {
+                revision = Revision(1 + self.noise.below(3) as u32);
+            }
+            let mut memory = match &last {
+                Some(last) if !deletes && !last.deleted && last.head.revision == revision => Vec::clone(&last.memory),
+                _ => vec![0; MEMORY],
+            };
+            let change = match deletes {
+                true => Change::Delete,
+                false => Change::Delta(scribble(&mut memory, &mut self.noise)),
+            };
+            (memory, change)
         };
-        let commit = commit(&name(which), last.as_ref().map(|last| &last.head), change);
+        let mut commit = commit(&name(which), last.as_ref().map(|last| &last.head), change);
+        commit.revision = revision;
+        commit.module = ModuleHash([revision.0 as u8; 32]);
         let appended = storage.append(&commit);
         self.histories[which].push(Step {
             lsn: appended.lsn,
@@ -155,6 +173,21 @@ impl World {
             deleted: deletes,
             memory: Arc::new(memory),
         });
+    }
+
+    /// Compares one grain with what was done to it, whatever a checkpoint is doing.
+    fn look(&mut self, storage: &SledStorage) {
+        let which = self.noise.below(GRAINS as u64) as usize;
+        let history = &self.histories[which];
+        let wrong = match check_grain(storage, which, history) {
+            Ok(extent) if extent.accounted() == history.len() => return,
+            Ok(_) => format!("{}'s last commit isn't there at once", name(which)),
+            Err(wrong) => wrong,
+        };
+        if !self.power.is_off() {
+            *self.died.lock().unwrap() = Some(wrong);
+            self.power.cut();
+        }
     }
 
     /// Compares what's there with what was done, and goes on from what's there.
@@ -222,11 +255,7 @@ fn check_grain(storage: &SledStorage, which: usize, history: &[Step]) -> Result<
     let at = history.iter().rposition(|step| step.head == stored.head);
     let at = at.ok_or_else(|| format!("{} has a head that it never had: {:?}", name(which), stored.head))?;
     let step = &history[at];
-    let mut memory = vec![0; MEMORY];
-    stored
-        .parts
-        .iter()
-        .for_each(|part| part.patches.apply(&mut memory).unwrap());
+    let memory = applied(&stored.parts);
     if stored.deleted != step.deleted || (!stored.deleted && memory != *step.memory) {
         return Err(format!(
             "{} isn't what it was after commit {:?}",
@@ -234,7 +263,56 @@ fn check_grain(storage: &SledStorage, which: usize, history: &[Step]) -> Result<
             stored.head.seq
         ));
     }
+    let head = storage.head(&name(which)).map_err(|error| error.to_string())?;
+    if head.is_none_or(|head| (head.head, head.deleted) != (stored.head, stored.deleted)) {
+        return Err(format!("{}'s head isn't that of its state", name(which)));
+    }
+    let found = storage.load_before(&name(which)).map_err(|error| error.to_string())?;
+    let found = found.map(|found| (found.revision, found.module, applied(&found.parts)));
+    let expected = before(&history[..=at]);
+    let expected = expected.map(|step| (step.head.revision, step.head.module, Vec::clone(&step.memory)));
+    if found != expected {
+        let revision = |found: Option<(Revision, ModuleHash, Vec<u8>)>| found.map(|found| found.0);
+        return Err(format!(
+            "the state of {} from before its move isn't what it was: of {:?} instead of {:?}",
+            name(which),
+            revision(found),
+            revision(expected),
+        ));
+    }
     Ok(Extent::Present(at + 1))
+}
+
+/// The state from before the last step when that moved the grain to another module.
+fn before(history: &[Step]) -> Option<&Step> {
+    let [.., before, last] = history else { return None };
+    let moved = !before.deleted && !last.deleted && before.head.module != last.head.module;
+    moved.then_some(before)
+}
+
+fn applied(parts: &[Delta]) -> Vec<u8> {
+    let mut memory = vec![0; MEMORY];
+    parts.iter().for_each(|part| part.patches.apply(&mut memory).unwrap());
+    memory
+}
+
+/// Makes `memory` another one and says how.
+fn copy(memory: &mut [u8], other: &[u8]) -> Delta {
+    let mut patches = Patches::new();
+    let pages = memory.chunks_exact_mut(PAGE_SIZE).zip(other.chunks_exact(PAGE_SIZE));
+    for (index, (page, other)) in pages.enumerate() {
+        let (page, other): (&mut [u8; PAGE_SIZE], &[u8; PAGE_SIZE]) =
+            (page.try_into().unwrap(), other.try_into().unwrap());
+        if page != other {
+            patches.push_changes(index as u32, page, other);
+            *page = *other;
+        }
+    }
+    Delta {
+        memory_len: MEMORY as u64,
+        globals: vec![7],
+        patches,
+    }
 }
 
 fn name(which: usize) -> GrainName {

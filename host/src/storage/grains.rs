@@ -6,15 +6,18 @@
 //! is at least as new as the first indexed commit needs it to be. Commits that it covers are skipped unread. Where something
 //! was freed in between (a segment, an image file) there is a newer image, and all is read again.
 
+use std::borrow::Cow;
+
 use granary_core::commit::{Change, Commit, Delta};
 use granary_core::id::{GrainName, Lsn, Seq};
+use granary_core::reply_table::ReplyTable;
 
 use super::heads::{Heads, Table, grain_key};
 use super::image_files::ImageFiles;
 use super::index::{Entry, Index};
 use super::log::CommitLog;
 use super::{Before, StorageError, Stored, StoredHead};
-use crate::storage::head_value::{HeadValue, ImagePlace};
+use crate::storage::head_value::{BeforeImage, HeadValue, ImagePlace, PackedImage};
 
 /// Each try again means that a checkpoint of this very grain was finished in the meantime.
 const TRIES: usize = 100;
@@ -45,9 +48,7 @@ impl Sources<'_> {
                 return Ok(assembled);
             }
         }
-        Err(StorageError::Corrupt(format!(
-            "parts of {grain} that its head or the index name aren't there"
-        )))
+        Err(missing_parts(grain))
     }
 
     /// `None` when a part was freed under way.
@@ -114,7 +115,32 @@ impl Sources<'_> {
 
     /// See [`Storage::load_before`](super::Storage::load_before).
     pub(crate) fn load_before(&self, grain: &GrainName) -> Result<Option<Before>, StorageError> {
-        Ok(self.assemble(grain, Lsn(u64::MAX))?.before)
+        for _ in 0..TRIES {
+            let assembled = self.assemble(grain, Lsn(u64::MAX))?;
+            let last = assembled.stored.map(|stored| stored.head.seq);
+            // The store's is of another commit than the last one unless no later commit is in the log.
+            let image = assembled.old_value.filter(|value| Some(value.head.seq) == last);
+            let Some(image) = image.and_then(|value| value.before) else {
+                return Ok(assembled.before);
+            };
+            if let Some(before) = self.before(grain, &image)? {
+                return Ok(Some(before));
+            }
+        }
+        Err(missing_parts(grain))
+    }
+
+    /// The state from before a move in the snapshot store; `None` when the image's file is gone.
+    fn before(&self, grain: &GrainName, image: &BeforeImage) -> Result<Option<Before>, StorageError> {
+        let Some(packed) = self.packed(&image.place)? else {
+            return Ok(None);
+        };
+        let (delta, _) = unpacked(grain, &packed)?;
+        Ok(Some(Before {
+            module: image.module,
+            revision: image.revision,
+            parts: vec![delta],
+        }))
     }
 
     /// What the snapshot store has of a grain.
@@ -137,25 +163,34 @@ impl Sources<'_> {
             replies: Default::default(),
             lsn: Lsn(0),
         };
-        let read;
-        let packed = match &value.image {
-            None => return Ok(Some(stored)),
-            Some(ImagePlace::Inline(packed)) => packed,
-            Some(ImagePlace::File(place)) => match self.images.read(place)? {
-                None => return Ok(None),
-                Some(packed) => {
-                    read = packed;
-                    &read
-                }
-            },
+        let Some(place) = &value.image else {
+            return Ok(Some(stored));
         };
-        let unpacked = packed.unpack();
-        let (delta, replies) =
-            unpacked.map_err(|error| StorageError::Corrupt(format!("the image of {grain}: {error}")))?;
+        let Some(packed) = self.packed(place)? else {
+            return Ok(None);
+        };
+        let (delta, replies) = unpacked(grain, &packed)?;
         stored.parts.push(delta);
         stored.replies = replies;
         Ok(Some(stored))
     }
+
+    /// What is at a place; `None` when the file is gone.
+    fn packed<'p>(&self, place: &'p ImagePlace) -> Result<Option<Cow<'p, PackedImage>>, StorageError> {
+        match place {
+            ImagePlace::Inline(packed) => Ok(Some(Cow::Borrowed(packed))),
+            ImagePlace::File(place) => Ok(self.images.read(place)?.map(Cow::Owned)),
+        }
+    }
+}
+
+fn unpacked(grain: &GrainName, packed: &PackedImage) -> Result<(Delta, ReplyTable), StorageError> {
+    let unpacked = packed.unpack();
+    unpacked.map_err(|error| StorageError::Corrupt(format!("an image of {grain}: {error}")))
+}
+
+fn missing_parts(grain: &GrainName) -> StorageError {
+    StorageError::Corrupt(format!("parts of {grain} that its head or the index name aren't there"))
 }
 
 /// The commit that the index says is in `body`.

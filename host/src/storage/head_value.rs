@@ -1,12 +1,19 @@
-//! What the snapshot store holds of a grain: its head, and its image or where that is.
+//! What the snapshot store holds of a grain: its head, and its image and the one from before its last move, or where they are.
 
 use granary_core::codec::{DecodeError, Reader, put_bytes, put_varint};
 use granary_core::commit::{Delta, Head};
 use granary_core::id::{Ballot, HostId, ModuleHash, Revision, Seq};
 use granary_core::reply_table::ReplyTable;
 
-/// The form's version, the first byte of every value.
+/// The form's version, the first byte of a value.
 const FORM: u8 = 1;
+/// The form of a value with an image from before a move.
+const FORM_MOVED: u8 = 2;
+/// The second byte says where the image is, and in its upper half where the one from before a move is.
+const NOWHERE: u8 = 0;
+const INLINE: u8 = 1;
+const IN_FILE: u8 = 2;
+const BEFORE_SHIFT: u32 = 4;
 
 /// A grain's value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +21,17 @@ pub(crate) struct HeadValue {
     pub(crate) head: Head,
     /// `None` when the head's commit deleted the grain.
     pub(crate) image: Option<ImagePlace>,
+    /// The state from before the head's commit, when that moved the grain to another module.
+    pub(crate) before: Option<BeforeImage>,
+}
+
+/// A grain's state under the module that it was moved from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BeforeImage {
+    pub(crate) module: ModuleHash,
+    pub(crate) revision: Revision,
+    /// Without replies: those stay with the grain.
+    pub(crate) place: ImagePlace,
 }
 
 /// Where an image is.
@@ -81,20 +99,73 @@ impl PackedImage {
     }
 }
 
+impl ImagePlace {
+    fn tag(place: Option<&ImagePlace>) -> u8 {
+        match place {
+            None => NOWHERE,
+            Some(ImagePlace::Inline(_)) => INLINE,
+            Some(ImagePlace::File(_)) => IN_FILE,
+        }
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            ImagePlace::Inline(packed) => {
+                put_varint(out, packed.raw_len);
+                put_bytes(out, &packed.bytes);
+            }
+            ImagePlace::File(place) => {
+                put_varint(out, place.file);
+                put_varint(out, place.offset);
+                put_varint(out, place.entry_len);
+                out.extend_from_slice(&place.hash);
+            }
+        }
+    }
+
+    fn decode(tag: u8, reader: &mut Reader<'_>) -> Result<Option<ImagePlace>, DecodeError> {
+        Ok(Some(match tag {
+            NOWHERE => return Ok(None),
+            INLINE => ImagePlace::Inline(PackedImage {
+                raw_len: reader.varint()?,
+                bytes: reader.bytes()?.to_vec(),
+            }),
+            IN_FILE => ImagePlace::File(ImageRef {
+                file: reader.varint()?,
+                offset: reader.varint()?,
+                entry_len: reader.varint()?,
+                hash: reader.array()?,
+            }),
+            _ => return Err(reader.error("0 to 2: where an image is")),
+        }))
+    }
+}
+
 impl HeadValue {
+    /// Where the value's images are: its own, and the one from before a move.
+    pub(crate) fn places(&self) -> impl Iterator<Item = &ImagePlace> {
+        let before = self.before.as_ref().map(|before| &before.place);
+        self.image.iter().chain(before)
+    }
+
+    /// The one of the value's images that is at a place in an image file.
+    pub(crate) fn place_mut(&mut self, at: &ImageRef) -> Option<&mut ImagePlace> {
+        let before = self.before.as_mut().map(|before| &mut before.place);
+        let mut places = self.image.iter_mut().chain(before);
+        places.find(|place| matches!(place, ImagePlace::File(place) if place == at))
+    }
+
     /// Whether the stored form in `bytes` is of a deleted grain; a look at two bytes, for listings.
     pub(crate) fn is_deleted(bytes: &[u8]) -> bool {
-        bytes.get(1) == Some(&0)
+        bytes.get(1) == Some(&NOWHERE)
     }
 
     /// The stored form.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = vec![FORM];
-        out.push(match self.image {
-            None => 0,
-            Some(ImagePlace::Inline(_)) => 1,
-            Some(ImagePlace::File(_)) => 2,
-        });
+        let before = self.before.as_ref();
+        let mut out = vec![if before.is_some() { FORM_MOVED } else { FORM }];
+        let before_tag = ImagePlace::tag(before.map(|before| &before.place));
+        out.push(ImagePlace::tag(self.image.as_ref()) | before_tag << BEFORE_SHIFT);
         let head = &self.head;
         put_varint(&mut out, head.ballot.counter);
         out.extend_from_slice(&head.ballot.host.0);
@@ -103,18 +174,11 @@ impl HeadValue {
         out.extend_from_slice(&head.hash);
         out.extend_from_slice(&head.module.0);
         put_varint(&mut out, head.revision.0);
-        match &self.image {
-            None => {}
-            Some(ImagePlace::Inline(packed)) => {
-                put_varint(&mut out, packed.raw_len);
-                put_bytes(&mut out, &packed.bytes);
-            }
-            Some(ImagePlace::File(place)) => {
-                put_varint(&mut out, place.file);
-                put_varint(&mut out, place.offset);
-                put_varint(&mut out, place.entry_len);
-                out.extend_from_slice(&place.hash);
-            }
+        self.image.iter().for_each(|place| place.encode(&mut out));
+        if let Some(before) = before {
+            out.extend_from_slice(&before.module.0);
+            put_varint(&mut out, before.revision.0);
+            before.place.encode(&mut out);
         }
         out
     }
@@ -122,10 +186,12 @@ impl HeadValue {
     /// Reads the stored form.
     pub(crate) fn decode(bytes: &[u8]) -> Result<HeadValue, DecodeError> {
         let mut reader = Reader::new(bytes);
-        if reader.byte()? != FORM {
-            return Err(reader.error("a head of form 1"));
+        let form = reader.byte()?;
+        if ![FORM, FORM_MOVED].contains(&form) {
+            return Err(reader.error("a head of form 1 or 2"));
         }
-        let place = reader.byte()?;
+        let tags = reader.byte()?;
+        let (tag, before_tag) = (tags & ((1 << BEFORE_SHIFT) - 1), tags >> BEFORE_SHIFT);
         let head = Head {
             ballot: Ballot {
                 counter: reader.varint()?,
@@ -137,22 +203,20 @@ impl HeadValue {
             module: ModuleHash(reader.array()?),
             revision: Revision(reader.varint()?),
         };
-        let image = match place {
-            0 => None,
-            1 => Some(ImagePlace::Inline(PackedImage {
-                raw_len: reader.varint()?,
-                bytes: reader.bytes()?.to_vec(),
-            })),
-            2 => Some(ImagePlace::File(ImageRef {
-                file: reader.varint()?,
-                offset: reader.varint()?,
-                entry_len: reader.varint()?,
-                hash: reader.array()?,
-            })),
-            _ => return Err(reader.error("0 to 2: where the image is")),
-        };
+        let image = ImagePlace::decode(tag, &mut reader)?;
+        let mut before = None;
+        if form == FORM_MOVED {
+            let (module, revision) = (ModuleHash(reader.array()?), Revision(reader.varint()?));
+            let place = ImagePlace::decode(before_tag, &mut reader)?;
+            let place = place.ok_or_else(|| reader.error("where the image from before a move is"))?;
+            before = Some(BeforeImage {
+                module,
+                revision,
+                place,
+            });
+        }
         reader.finish()?;
-        Ok(HeadValue { head, image })
+        Ok(HeadValue { head, image, before })
     }
 }
 
@@ -174,7 +238,11 @@ mod tests {
             module: ModuleHash([3; 32]),
             revision: Revision(5),
         };
-        HeadValue { head, image }
+        HeadValue {
+            head,
+            image,
+            before: None,
+        }
     }
 
     #[test]
@@ -195,8 +263,20 @@ mod tests {
             entry_len: 5000,
             hash: [9; 32],
         };
-        for image in [None, Some(ImagePlace::Inline(packed)), Some(ImagePlace::File(place))] {
-            let value = value(image);
+        let places = [ImagePlace::Inline(packed), ImagePlace::File(place)];
+        let mut values = vec![value(None)];
+        for image in &places {
+            values.push(value(Some(image.clone())));
+            values.extend(places.iter().map(|place| HeadValue {
+                before: Some(BeforeImage {
+                    module: ModuleHash([4; 32]),
+                    revision: Revision(300),
+                    place: place.clone(),
+                }),
+                ..value(Some(image.clone()))
+            }));
+        }
+        for value in values {
             let bytes = value.encode();
             assert_eq!(HeadValue::decode(&bytes), Ok(value.clone()));
             assert_eq!(HeadValue::is_deleted(&bytes), value.image.is_none());

@@ -7,6 +7,8 @@
 //! t type 0 key         a mark beside the head of a deleted grain, so that the next start finds it
 //! r type 0 revision    a ModuleRecord (revision: 4 bytes, big-endian, so that they are in order)
 //! c type 0             the type's current revision; without one it's the highest
+//! b type 0 key         in no value's key, but in entries of image files: a grain's image from before a move
+//! h                    how many grains have such an image
 //! f number             how much of an image file is in use (number: 8 bytes, big-endian)
 //! ```
 //!
@@ -47,6 +49,8 @@ pub(crate) enum Table {
     Grave = b't' as isize,
     Revision = b'r' as isize,
     Current = b'c' as isize,
+    Before = b'b' as isize,
+    Held = b'h' as isize,
     ImageFile = b'f' as isize,
 }
 

@@ -244,6 +244,7 @@ impl Storage for MemoryStorage {
             appends: state.last.0,
             append_bytes: state.bytes,
             dirty_grains: state.grains.len() as u64,
+            before_images: state.before.len() as u64,
             ..StorageStats::default()
         }
     }

@@ -15,6 +15,7 @@ mod files;
 mod grains;
 mod head_value;
 mod heads;
+mod held;
 mod identity;
 mod image_files;
 mod index;
@@ -184,6 +185,8 @@ pub struct StorageStats {
     pub snapshot_bytes: u64,
     /// Bytes of image files on disk.
     pub image_bytes: u64,
+    /// Grains whose image from before a move to another module is kept.
+    pub before_images: u64,
     /// Real syncs that the snapshot store asked for.
     pub snapshot_syncs: u64,
 }

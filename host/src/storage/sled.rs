@@ -119,7 +119,7 @@ impl SledStorage {
             Arc::clone(&images),
             Arc::clone(&fatal),
             &config,
-        ));
+        )?);
         long.iter().for_each(|grain| checkpointer.chain_grew(grain));
         checkpointer.log_grew();
         let storage = SledStorage {
@@ -308,6 +308,7 @@ impl Storage for SledStorage {
             dirty_grains: self.index.grains(),
             snapshot_bytes: self.heads.disk_bytes(),
             image_bytes: self.images.bytes(),
+            before_images: self.checkpointer.held(),
             snapshot_syncs: self.heads.syncs(),
         }
     }

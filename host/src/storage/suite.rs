@@ -61,11 +61,12 @@ pub(super) fn append(storage: &dyn Storage, commit: &Commit) -> (Head, Lsn) {
 
 /// The memory that a stored grain stands for.
 pub(super) fn memory(stored: &Stored) -> Vec<u8> {
+    patched(&stored.parts)
+}
+
+fn patched(parts: &[Delta]) -> Vec<u8> {
     let mut memory = vec![0; MEMORY];
-    stored
-        .parts
-        .iter()
-        .for_each(|part| part.patches.apply(&mut memory).unwrap());
+    parts.iter().for_each(|part| part.patches.apply(&mut memory).unwrap());
     memory
 }
 
@@ -466,6 +467,95 @@ fn a_head_is_known_without_its_state() {
         let (head, _) = append(bench.storage(), &commit(&name, Some(&head), Change::Delete));
         let deleted = true;
         assert_eq!(bench.storage().head(&name).unwrap(), Some(StoredHead { head, deleted }));
+    });
+}
+
+/// A commit under another module, made of `commit`.
+fn under(module: u8, commit: Commit) -> Commit {
+    Commit {
+        module: ModuleHash([module; 32]),
+        revision: Revision(u32::from(module)),
+        ..commit
+    }
+}
+
+/// The revision and the memory from before a grain's last commit.
+fn before(storage: &dyn Storage, grain: &GrainName) -> Option<(u32, Vec<u8>)> {
+    let before = storage.load_before(grain).unwrap()?;
+    assert_eq!(before.module, ModuleHash([before.revision.0 as u8; 32]));
+    Some((before.revision.0, patched(&before.parts)))
+}
+
+#[test]
+fn the_state_from_before_a_move_is_kept_until_the_next_commit() {
+    each(|bench| {
+        // So much that no image of it, or only one of two, fits into the snapshot store, and so little that both do.
+        for (writes, key) in [(200usize, "long"), (12, "middle"), (2, "short")] {
+            let name = grain(key);
+            let mut last = None;
+            for i in 0..writes {
+                let noise = *blake3::hash(&i.to_le_bytes()).as_bytes().first_chunk().unwrap();
+                let commit = under(1, write(&name, last.as_ref(), i * 64, u64::from_le_bytes(noise)));
+                last = Some(append(bench.storage(), &commit).0);
+                assert_eq!(bench.storage().load_before(&name).unwrap(), None);
+            }
+            let old = memory(&bench.storage().load(&name).unwrap().unwrap());
+            let (moved, lsn) = append(bench.storage(), &under(2, write(&name, last.as_ref(), 8, 5)));
+            let expected = Some((1, old.clone()));
+            assert!(before(bench.storage(), &name) == expected, "{key}");
+            wait_durable(bench.storage(), lsn);
+            for _ in 0..3 {
+                bench.reopen();
+                assert!(before(bench.storage(), &name) == expected, "{key}");
+                let stored = bench.storage().load(&name).unwrap().unwrap();
+                assert_eq!((&stored.head, memory(&stored)[8]), (&moved, 5));
+                assert_ne!(memory(&stored), old);
+            }
+            // Another move: only the state from before that one is there.
+            let between = memory(&bench.storage().load(&name).unwrap().unwrap());
+            let (again, lsn) = append(bench.storage(), &under(3, write(&name, Some(&moved), 16, 6)));
+            wait_durable(bench.storage(), lsn);
+            for _ in 0..2 {
+                assert!(before(bench.storage(), &name) == Some((2, between.clone())), "{key}");
+                bench.reopen();
+            }
+            // Back, which is a move, too; and a write under the same module.
+            let newer = memory(&bench.storage().load(&name).unwrap().unwrap());
+            let (back, _) = append(bench.storage(), &under(2, write(&name, Some(&again), 8, 5)));
+            assert!(before(bench.storage(), &name) == Some((3, newer)), "{key}");
+            assert_eq!(memory(&bench.storage().load(&name).unwrap().unwrap()), between);
+            let (_, lsn) = append(bench.storage(), &under(2, write(&name, Some(&back), 24, 7)));
+            wait_durable(bench.storage(), lsn);
+            for _ in 0..2 {
+                assert_eq!(bench.storage().load_before(&name).unwrap(), None, "{key}");
+                bench.reopen();
+            }
+            assert_eq!(bench.storage().stats().before_images, 0);
+        }
+    });
+}
+
+#[test]
+fn a_deleted_grain_has_no_state_from_before_a_move() {
+    each(|bench| {
+        let name = grain("frank");
+        let (first, _) = append(bench.storage(), &under(1, write(&name, None, 8, 1)));
+        let (moved, lsn) = append(bench.storage(), &under(2, write(&name, Some(&first), 8, 2)));
+        wait_durable(bench.storage(), lsn);
+        bench.reopen();
+        assert!(bench.storage().load_before(&name).unwrap().is_some());
+        let (gone, lsn) = append(bench.storage(), &under(2, commit(&name, Some(&moved), Change::Delete)));
+        for _ in 0..2 {
+            assert_eq!(bench.storage().load_before(&name).unwrap(), None);
+            wait_durable(bench.storage(), lsn);
+        }
+        let (_, lsn) = append(bench.storage(), &under(3, write(&name, Some(&gone), 8, 3)));
+        wait_durable(bench.storage(), lsn);
+        for _ in 0..2 {
+            assert_eq!(bench.storage().load_before(&name).unwrap(), None);
+            bench.reopen();
+        }
+        assert_eq!(bench.storage().stats().before_images, 0);
     });
 }
 
