@@ -6,7 +6,7 @@
 //! index and the segments freed. A crash between any two of these leaves commits in the log that an image already covers;
 //! they are skipped by their numbers.
 //!
-//! Rounds start when the log is half full, when a grain has so many commits in the log that its activation would be slow, and at close.
+//! Rounds start when the log is a third full, when a grain has so many commits in the log that its activation would be slow, and at close.
 //! They never touch activations or memories.
 
 use std::collections::BTreeMap;
@@ -52,7 +52,7 @@ pub(crate) struct Checkpointer {
 
 #[derive(Default)]
 struct Wanted {
-    /// Whether the log passed half of its limit.
+    /// Whether the log passed the mark from which it's freed.
     log: bool,
     /// Grains with long chains.
     grains: Vec<GrainName>,
@@ -88,7 +88,8 @@ impl Checkpointer {
             heads,
             images,
             fatal,
-            free_from_bytes: config.log_limit_bytes / 2,
+            // The rest is room for what is appended while a checkpoint runs.
+            free_from_bytes: config.log_limit_bytes / 3,
             batch_grains: config.checkpoint_batch_grains,
             inline_limit: config.inline_limit_bytes,
             rounds: AtomicU64::new(0),
@@ -241,6 +242,7 @@ impl Checkpointer {
             .try_for_each(|segment| self.log.free(*segment))
             .map_err(unretryable)?;
         self.images.remove_doomed()?;
+        self.images.retire_sparse();
         while let Some(sparse) = self.images.sparse() {
             self.empty_image_file(sparse)?;
         }

@@ -8,8 +8,9 @@ pub struct StorageConfig {
     /// Bytes of a log segment. Default 16 MiB: zero-written in some 10 ms, and the unit in which checkpoints free the log.
     /// A record that's longer gets a file of its own.
     pub segment_bytes: u32,
-    /// Bytes of log that no checkpoint has freed. Default 256 MiB: bounds the replay at the next start. From half of it on
-    /// checkpoints free the oldest segments; above it turns that may commit are refused.
+    /// Bytes of log that no checkpoint has freed. Default 96 MiB: bounds the replay at the next start, and what the log adds to
+    /// the disk however little lives. From a third of it on checkpoints free the oldest segments; above it turns that may commit
+    /// are refused.
     pub log_limit_bytes: u64,
     /// Bytes of records that wait for the disk. Default 64 MiB: a disk that stalls must not eat the memory.
     pub pending_limit_bytes: usize,
@@ -20,7 +21,8 @@ pub struct StorageConfig {
     /// The longest image that lies in the snapshot store itself. Default 4 KiB: the store spills longer values into files
     /// of its own that it never syncs. Longer images go to image files.
     pub inline_limit_bytes: usize,
-    /// Bytes after which the next image file is started. Default 64 MiB: the unit in which dead images are swept up.
+    /// Bytes after which the next image file is started. Default 64 MiB: the unit in which dead images are swept up. One that is
+    /// mostly dead is swept up from a quarter of it on.
     pub image_file_bytes: u64,
     /// Grains that a checkpoint writes to the snapshot store in one batch. Default 128: batches stop the store's readers.
     pub checkpoint_batch_grains: usize,
@@ -41,7 +43,7 @@ impl Default for StorageConfig {
     fn default() -> StorageConfig {
         StorageConfig {
             segment_bytes: 16 << 20,
-            log_limit_bytes: 256 << 20,
+            log_limit_bytes: 96 << 20,
             pending_limit_bytes: 64 << 20,
             chain_limit_commits: 4096,
             chain_limit_bytes: 1 << 20,

@@ -40,6 +40,10 @@ pub(crate) trait Heads: Send + Sync {
     fn disk_bytes(&self) -> u64;
     /// Syncs so far that really reached the disk.
     fn syncs(&self) -> u64;
+    /// How often it was copied into a new one since the start, to give back disk.
+    fn copies(&self) -> u64 {
+        0
+    }
 }
 
 /// What a key is about.

@@ -199,11 +199,23 @@ impl ImageFiles {
         Ok(())
     }
 
+    /// Lets no more be written to the growing file when it's mostly dead: then it can be emptied like the others. Not before it
+    /// has some length, as each file costs more than its bytes.
+    pub(crate) fn retire_sparse(&self) {
+        let mut state = self.lock();
+        let Some(current) = state.current.map(|number| &state.known[&number]) else {
+            return;
+        };
+        if !state.unsynced && current.len * 4 >= self.file_limit && current.is_sparse() {
+            state.current = None;
+        }
+    }
+
     /// The file with the smallest share of live entries, when that is below half.
     pub(crate) fn sparse(&self) -> Option<u64> {
         let state = self.lock();
         let others = state.known.iter().filter(|(number, _)| Some(**number) != state.current);
-        let sparse = others.filter(|(_, file)| file.live > 0 && file.live * 2 < file.len);
+        let sparse = others.filter(|(_, file)| file.live > 0 && file.is_sparse());
         sparse.min_by_key(|(_, file)| file.live).map(|(number, _)| *number)
     }
 
@@ -271,6 +283,10 @@ impl ImageFiles {
 }
 
 impl ImageFile {
+    fn is_sparse(&self) -> bool {
+        self.live * 2 < self.len
+    }
+
     /// What the snapshot store holds of it.
     fn record(&self) -> Vec<u8> {
         let mut record = Vec::new();

@@ -9,14 +9,14 @@
 //!
 //! **Not here:** bodies of commits; they are read from the log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use granary_core::commit::Head;
-use granary_core::id::{GrainKey, GrainName, GrainType, Seq};
+use granary_core::id::{GrainKey, GrainName, GrainType, ModuleHash, Seq};
 
 use super::StoredHead;
 use super::log::{Incarnation, Position};
@@ -139,6 +139,19 @@ impl Index {
         })
     }
 
+    /// The modules of the last commits of a type's grains.
+    pub(crate) fn modules(&self, kind: &GrainType) -> HashSet<ModuleHash> {
+        let mut modules = HashSet::new();
+        let first = GrainKey::new("\0").expect("a key of one byte is one");
+        let first = GrainName::new(kind.clone(), first);
+        for shard in &self.shards {
+            let shard = shard.lock().expect(UNPOISONED);
+            let grains = shard.range(&first..).take_while(|(grain, _)| grain.kind == *kind);
+            modules.extend(grains.map(|(_, chain)| chain.last.module));
+        }
+        modules
+    }
+
     /// Drops a grain's commits up to `seq`: they are in a durable image.
     pub(crate) fn drop_upto(&self, grain: &GrainName, seq: Seq) {
         let mut shard = self.shard(grain);
@@ -217,7 +230,7 @@ impl Index {
 
 #[cfg(test)]
 mod tests {
-    use granary_core::id::{Ballot, HostId, Lsn, ModuleHash, Revision};
+    use granary_core::id::{Ballot, HostId, Lsn, Revision};
 
     use super::*;
 

@@ -13,12 +13,16 @@ mod crash_tests;
 mod fatal;
 mod files;
 mod grains;
+#[cfg(test)]
+mod growth_tests;
 mod head_value;
 mod heads;
 mod held;
 mod identity;
 mod image_files;
 mod index;
+#[cfg(test)]
+mod limits_tests;
 mod listing;
 mod log;
 mod memory;
@@ -31,6 +35,7 @@ mod revisions;
 mod sled;
 mod sled_heads;
 mod space;
+mod store_place;
 #[cfg(test)]
 mod suite;
 mod sync_shim;
@@ -185,6 +190,8 @@ pub struct StorageStats {
     pub snapshot_bytes: u64,
     /// Bytes of image files on disk.
     pub image_bytes: u64,
+    /// How often the snapshot store was copied into a shorter one since the start.
+    pub snapshot_copies: u64,
     /// Grains whose image from before a move to another module is kept.
     pub before_images: u64,
     /// Real syncs that the snapshot store asked for.

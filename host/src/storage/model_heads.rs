@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::StorageError;
 use super::files::faulty::Power;
@@ -12,6 +12,8 @@ use super::noise::Noise;
 pub(crate) struct ModelHeads {
     state: Mutex<State>,
     power: Arc<Power>,
+    /// Held by whoever makes writes wait.
+    stall: Mutex<()>,
 }
 
 #[derive(Clone, Default)]
@@ -36,7 +38,13 @@ impl ModelHeads {
         Arc::new(ModelHeads {
             state: Mutex::default(),
             power,
+            stall: Mutex::new(()),
         })
+    }
+
+    /// Lets writes wait until this is dropped.
+    pub(crate) fn stall(&self) -> MutexGuard<'_, ()> {
+        self.stall.lock().unwrap()
     }
 
     /// What `power` finds when it comes back.
@@ -51,6 +59,7 @@ impl ModelHeads {
         Arc::new(ModelHeads {
             state: Mutex::new(state),
             power,
+            stall: Mutex::new(()),
         })
     }
 }
@@ -65,6 +74,7 @@ impl Heads for ModelHeads {
     }
 
     fn apply(&self, changes: Vec<HeadChange>) -> Result<(), StorageError> {
+        let _moving = self.stall.lock().unwrap();
         self.power.spend()?;
         let mut state = self.state.lock().unwrap();
         change(&mut state.visible, changes.clone());

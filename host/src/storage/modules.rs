@@ -1,12 +1,13 @@
 //! Modules' bytes, a file each, named by their blake3.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 
 use granary_core::id::ModuleHash;
 
-use super::StorageError;
 use super::files::{Files, join, list_finished, read_all, write_atomically};
+use super::{ModuleRecord, StorageError};
 
 const MODULE_DIR: &str = "modules";
 
@@ -22,6 +23,22 @@ impl ModuleFiles {
         files.sync_dir("")?;
         list_finished(&*files, MODULE_DIR)?;
         Ok(ModuleFiles { files })
+    }
+
+    /// Removes modules that no record names: deploys that failed leave them, and revisions that were forgotten. Only at a start,
+    /// when no deploy is under way. Without any record nothing is removed: then it's the records that are missing.
+    pub(crate) fn sweep(&self, records: &[ModuleRecord]) -> Result<(), StorageError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let named: HashSet<_> = records.iter().map(|record| record.module.to_string()).collect();
+        for name in list_finished(&*self.files, MODULE_DIR)? {
+            if !named.contains(&name) {
+                tracing::info!(module = name, "removed a module that no revision names");
+                self.files.remove(&join(MODULE_DIR, &name))?;
+            }
+        }
+        Ok(())
     }
 
     /// Keeps a module's bytes; they last on return.
@@ -60,4 +77,32 @@ impl ModuleFiles {
 
 fn path(module: &ModuleHash) -> String {
     join(MODULE_DIR, &module.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use granary_core::id::{GrainType, Revision};
+
+    use super::super::files::faulty::{FaultyFiles, Power};
+    use super::*;
+
+    #[test]
+    fn modules_that_no_record_names_are_removed() {
+        let modules = ModuleFiles::open(Arc::new(FaultyFiles::new(Power::steady()))).unwrap();
+        let (named, other) = (modules.put(b"named").unwrap(), modules.put(b"other").unwrap());
+        modules.sweep(&[]).unwrap();
+        assert!(
+            modules.contains(&other).unwrap(),
+            "no records at all: they are what's missing"
+        );
+        let record = ModuleRecord {
+            kind: GrainType::new("a").unwrap(),
+            revision: Revision(1),
+            module: named,
+            at_ms: 0,
+            follows: Revision(0),
+        };
+        modules.sweep(&[record]).unwrap();
+        assert!(modules.contains(&named).unwrap() && !modules.contains(&other).unwrap());
+    }
 }

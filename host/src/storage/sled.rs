@@ -17,6 +17,7 @@
 //! **Not here:** any of the parts; this joins them, starts their threads in order and stops them in reverse.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::ops::Bound;
@@ -33,7 +34,8 @@ use super::config::StorageConfig;
 use super::fatal::{Fatal, end_process};
 use super::files::{Files, RealFiles};
 use super::grains::Sources;
-use super::heads::{HeadChange, Heads, Table, grain_in_key, grain_key};
+use super::head_value::HeadValue;
+use super::heads::{HeadChange, Heads, Table, grain_in_key, grain_key, type_key};
 use super::identity::{Identity, lock_folder, next_identity};
 use super::image_files::ImageFiles;
 use super::index::{Entry, Index, Link};
@@ -122,10 +124,12 @@ impl SledStorage {
         )?);
         long.iter().for_each(|grain| checkpointer.chain_grew(grain));
         checkpointer.log_grew();
+        let revisions = Revisions::new(Arc::clone(&heads), fatal);
+        modules.sweep(&revisions.records()?)?;
         let storage = SledStorage {
             identity,
             config,
-            revisions: Revisions::new(Arc::clone(&heads), fatal),
+            revisions,
             log,
             index,
             heads,
@@ -177,6 +181,31 @@ impl SledStorage {
             heads: &*self.heads,
             images: &self.images,
         }
+    }
+
+    /// The modules that grains of a type are of, whatever a crash would leave of them.
+    fn modules_in_use(&self, kind: &GrainType) -> Result<HashSet<ModuleHash>, StorageError> {
+        let mut used = self.index.modules(kind);
+        // Now a crash takes no grain back behind what was just looked at. What is appended meanwhile is of the current module.
+        if !self.log.drain() {
+            return Err(StorageError::Io(io::Error::other("the disk failed")));
+        }
+        let within = type_key(Table::Grain, kind, "");
+        let mut damaged = false;
+        self.heads.scan(Bound::Included(&within), &mut |key, value| {
+            if !key.starts_with(&within) {
+                return false;
+            }
+            match HeadValue::decode(value) {
+                Ok(value) => used.insert(value.head.module),
+                Err(_) => std::mem::replace(&mut damaged, true),
+            };
+            !damaged
+        })?;
+        if damaged {
+            return Err(StorageError::Corrupt("the snapshot store's value of a grain".into()));
+        }
+        Ok(used)
     }
 
     fn append_encoded(&self, commit: &Commit, encoded: &[u8]) -> Appended {
@@ -272,6 +301,7 @@ impl Storage for SledStorage {
     }
 
     fn put_module(&self, bytes: &[u8]) -> Result<ModuleHash, StorageError> {
+        self.room.check()?;
         self.modules.put(bytes)
     }
 
@@ -280,10 +310,11 @@ impl Storage for SledStorage {
     }
 
     fn put_revision(&self, record: &ModuleRecord) -> Result<(), StorageError> {
+        self.room.check()?;
         if !self.modules.contains(&record.module)? {
             return Err(StorageError::NoModule(record.module));
         }
-        self.revisions.put(record)
+        self.revisions.put(record, || self.modules_in_use(&record.kind))
     }
 
     fn switch(&self, kind: &GrainType, revision: Revision) -> Result<(), StorageError> {
@@ -308,6 +339,7 @@ impl Storage for SledStorage {
             dirty_grains: self.index.grains(),
             snapshot_bytes: self.heads.disk_bytes(),
             image_bytes: self.images.bytes(),
+            snapshot_copies: self.heads.copies(),
             before_images: self.checkpointer.held(),
             snapshot_syncs: self.heads.syncs(),
         }

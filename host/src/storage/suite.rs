@@ -530,8 +530,9 @@ fn the_state_from_before_a_move_is_kept_until_the_next_commit() {
                 assert_eq!(bench.storage().load_before(&name).unwrap(), None, "{key}");
                 bench.reopen();
             }
-            assert_eq!(bench.storage().stats().before_images, 0);
         }
+        bench.storage().close();
+        assert_eq!(bench.storage().stats().before_images, 0);
     });
 }
 
@@ -555,6 +556,7 @@ fn a_deleted_grain_has_no_state_from_before_a_move() {
             assert_eq!(bench.storage().load_before(&name).unwrap(), None);
             bench.reopen();
         }
+        bench.storage().close();
         assert_eq!(bench.storage().stats().before_images, 0);
     });
 }

@@ -1,0 +1,116 @@
+//! How much disk is taken while far more is written than lives: at most eight times the live data and a fixed amount.
+//!
+//! Real files, the defaults of the configuration, and samples all the time. Grains are of three sizes, so that each part has its share:
+//! images in the snapshot store, images that just don't fit there, and long ones.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use granary_core::commit::{Change, Delta, Head};
+use granary_core::page::{PAGE_SIZE, Patches};
+
+use super::noise::Noise;
+use super::suite::{append, commit, grain};
+use super::*;
+
+const GRAINS: usize = 1000;
+/// Bytes of deltas where the bound is tightest, and elsewhere.
+const MANY: u64 = 1 << 30;
+const SOME: u64 = 384 << 20;
+/// What may be there beside eight times the live data.
+const FIXED: u64 = 256 << 20;
+
+/// Bytes on the disk below `dir`. Files may go while they are counted.
+fn disk_bytes(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let bytes = entries.map(|entry| match entry.metadata() {
+        Ok(about) if about.is_dir() => disk_bytes(&entry.path()),
+        Ok(about) => about.blocks() * 512,
+        Err(_) => 0,
+    });
+    bytes.sum()
+}
+
+/// Writes `total` bytes to `GRAINS` grains of `pages` pages each, `bytes` of noise a commit, and returns the most that was on
+/// the disk.
+fn grow(total: u64, pages: usize, bytes: usize) -> u64 {
+    let dir = tempfile::tempdir().unwrap();
+    let config = StorageConfig {
+        reserve_percent: 0,
+        reserve_bytes: 0,
+        ..StorageConfig::default()
+    };
+    let storage = SledStorage::open(dir.path(), config).unwrap();
+    let (done, most) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                most.fetch_max(disk_bytes(dir.path()), Ordering::Relaxed);
+                std::thread::yield_now();
+            }
+        });
+        write_all(&*storage, total, pages, bytes);
+        storage.close();
+        done.store(true, Ordering::Relaxed);
+    });
+    let most = most.into_inner().max(disk_bytes(dir.path()));
+    most
+}
+
+fn write_all(storage: &dyn Storage, total: u64, pages: usize, bytes: usize) {
+    let mut noise = Noise::new(7);
+    let mut heads: Vec<Option<Head>> = vec![None; GRAINS];
+    let mut memory = vec![[0; PAGE_SIZE]; pages];
+    let mut written = 0;
+    while written < total {
+        let which = noise.below(GRAINS as u64) as usize;
+        let mut patches = Patches::new();
+        // At first all of it, so that the live data is known.
+        let dirty = if heads[which].is_none() {
+            pages
+        } else {
+            bytes.div_ceil(PAGE_SIZE)
+        };
+        let first = noise.below((pages - dirty + 1) as u64) as usize;
+        for index in first..first + dirty {
+            let before = memory[index];
+            noise.fill(&mut memory[index][..bytes.min(PAGE_SIZE)]);
+            patches.push_changes(index as u32, &before, &memory[index]);
+        }
+        written += patches.as_bytes().len() as u64;
+        let delta = Delta {
+            memory_len: (pages * PAGE_SIZE) as u64,
+            globals: vec![1],
+            patches,
+        };
+        while storage.admit().is_err() {
+            std::thread::yield_now();
+        }
+        let name = grain(&format!("grain-{which}"));
+        let (head, _) = append(storage, &commit(&name, heads[which].as_ref(), Change::Delta(delta)));
+        heads[which] = Some(head);
+    }
+}
+
+#[test]
+fn the_disk_is_bounded_while_short_states_are_written() {
+    let live = (GRAINS * 2048) as u64;
+    let most = grow(MANY, 1, 2048);
+    assert!(most <= 8 * live + FIXED, "{most} bytes for {live} that live");
+}
+
+#[test]
+fn the_disk_is_bounded_while_states_that_just_miss_the_store_are_written() {
+    let live = (GRAINS * 2 * PAGE_SIZE) as u64;
+    let most = grow(SOME, 2, PAGE_SIZE);
+    assert!(most <= 8 * live + FIXED, "{most} bytes for {live} that live");
+}
+
+#[test]
+fn the_disk_is_bounded_while_long_states_are_written() {
+    let live = (GRAINS * 16 * PAGE_SIZE) as u64;
+    let most = grow(SOME, 16, PAGE_SIZE);
+    assert!(most <= 8 * live + FIXED, "{most} bytes for {live} that live");
+}
