@@ -36,7 +36,7 @@ use crate::wasm::{Engine, WasmConfig};
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// What `/metrics` shows of storage.
-const STORAGE_FIGURES: [Figure<StorageStats>; 9] = [
+const STORAGE_FIGURES: [Figure<StorageStats>; 11] = [
     (
         "granary_log_bytes",
         "Bytes of the commit log that aren't free.",
@@ -73,6 +73,16 @@ const STORAGE_FIGURES: [Figure<StorageStats>; 9] = [
     ("granary_image_bytes", "Bytes of image files on disk.", |stats| {
         stats.image_bytes
     }),
+    (
+        "granary_snapshot_copies_total",
+        "Times that the snapshot store was copied into a shorter one.",
+        |stats| stats.snapshot_copies,
+    ),
+    (
+        "granary_before_images",
+        "Grains whose state from before a move to another module is kept.",
+        |stats| stats.before_images,
+    ),
     (
         "granary_snapshot_syncs_total",
         "Real syncs made for the snapshot store.",

@@ -5,6 +5,8 @@
 //!
 //! **Not here:** requests by code and their times (`http`).
 
+use std::sync::Mutex;
+
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
@@ -106,12 +108,11 @@ impl Metrics {
 
     /// Shows figures that another part counts, read whenever somebody looks.
     pub(crate) fn watch<T: 'static>(&self, figures: &[Figure<T>], look: impl Fn() -> T + Send + Sync + 'static) {
-        let gauges = figures
-            .iter()
-            .map(|(name, help, read)| (IntGauge::new(*name, *help).expect("a metric's name is valid"), *read));
+        let shown = figures.iter().map(|(name, help, read)| (Shown::new(name, help), *read));
         let watch = Watch {
             look: Box::new(look),
-            gauges: gauges.collect(),
+            shown: shown.collect(),
+            scraping: Mutex::new(()),
         };
         self.registry
             .register(Box::new(watch))
@@ -124,29 +125,88 @@ pub(crate) type Figure<T> = (&'static str, &'static str, fn(&T) -> u64);
 
 struct Watch<T> {
     look: Box<dyn Fn() -> T + Send + Sync>,
-    gauges: Vec<Gauge<T>>,
+    /// With where each value is.
+    shown: Vec<(Shown, fn(&T) -> u64)>,
+    /// One scrape at a time, as a counter takes differences.
+    scraping: Mutex<()>,
 }
 
-/// A gauge and where its value is.
-type Gauge<T> = (IntGauge, fn(&T) -> u64);
+/// How a figure is shown.
+enum Shown {
+    Counter(IntCounter),
+    Gauge(IntGauge),
+}
+
+impl Shown {
+    fn new(name: &str, help: &str) -> Shown {
+        const VALID: &str = "a metric's name is valid";
+        if name.ends_with("_total") {
+            Shown::Counter(IntCounter::new(name, help).expect(VALID))
+        } else {
+            Shown::Gauge(IntGauge::new(name, help).expect(VALID))
+        }
+    }
+
+    fn collector(&self) -> &dyn Collector {
+        match self {
+            Shown::Counter(counter) => counter,
+            Shown::Gauge(gauge) => gauge,
+        }
+    }
+
+    fn set(&self, value: u64) {
+        match self {
+            Shown::Counter(counter) => counter.inc_by(value.saturating_sub(counter.get())),
+            Shown::Gauge(gauge) => gauge.set(i64::try_from(value).unwrap_or(i64::MAX)),
+        }
+    }
+}
+
+const UNPOISONED: &str = "no panic while figures are shown";
 
 impl<T> Collector for Watch<T> {
     fn desc(&self) -> Vec<&Desc> {
-        self.gauges.iter().flat_map(|(gauge, _)| gauge.desc()).collect()
+        self.shown
+            .iter()
+            .flat_map(|(shown, _)| shown.collector().desc())
+            .collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
+        let _one = self.scraping.lock().expect(UNPOISONED);
         let counts = (self.look)();
-        let show = |(gauge, read): &Gauge<T>| {
-            gauge.set(i64::try_from(read(&counts)).unwrap_or(i64::MAX));
-            gauge.collect()
+        let show = |(shown, read): &(Shown, fn(&T) -> u64)| {
+            shown.set(read(&counts));
+            shown.collector().collect()
         };
-        self.gauges.iter().flat_map(show).collect()
+        self.shown.iter().flat_map(show).collect()
     }
 }
 
 impl Default for Metrics {
     fn default() -> Metrics {
         Metrics::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watched_total_is_a_counter_and_the_rest_are_gauges() {
+        let metrics = Metrics::new();
+        let figures: [Figure<u64>; 2] = [("x_total", "X.", |count| *count), ("y", "Y.", |count| *count)];
+        let looks = std::sync::atomic::AtomicU64::new(0);
+        metrics.watch(&figures, move || {
+            looks.fetch_add(5, std::sync::atomic::Ordering::Relaxed) + 5
+        });
+        for scrape in 1..=3 {
+            let families = metrics.registry().gather();
+            let family = |name| families.iter().find(|family| family.name() == name).unwrap();
+            let counted = family("x_total").get_metric()[0].get_counter().get_value();
+            let gauged = family("y").get_metric()[0].get_gauge().get_value();
+            assert_eq!((counted, gauged), (f64::from(scrape * 5), f64::from(scrape * 5)));
+        }
     }
 }
