@@ -59,6 +59,9 @@ pub struct ModuleLimits {
     pub body_bytes: usize,
     /// Entries of all tables at their initial size.
     pub table_entries: u64,
+    /// Bytes of the pages that data segments lie in. Stops a short module from making a long base image, which stays in memory
+    /// and is written for each instance, out of a byte here and there.
+    pub base_bytes: usize,
     /// Mutable globals: each is saved with every commit.
     pub globals: usize,
 }
@@ -93,6 +96,7 @@ impl Default for ModuleLimits {
             functions: 50_000,
             body_bytes: 128 << 10,
             table_entries: 65_536,
+            base_bytes: 16 << 20,
             globals: 1_000,
         }
     }

@@ -3,7 +3,10 @@
 //! First the validator, so that everything after it may trust indices; then the rules of grains, each with an error that names
 //! what breaks it. **Not here:** how many instances, turns or bytes there may be at run time.
 
-use wasmparser::{DataKind, FuncType, Operator, TypeRef, ValType, Validator, WasmFeatures};
+use std::collections::BTreeSet;
+
+use granary_core::page::PAGE_SIZE;
+use wasmparser::{DataKind, ElementItems, ElementKind, FuncType, Operator, TypeRef, ValType, Validator, WasmFeatures};
 
 use super::ModuleError;
 use super::census::{Census, const_i32};
@@ -129,7 +132,8 @@ pub(super) fn check(bytes: &[u8], census: &Census<'_>, config: &WasmConfig) -> R
     check_imports(census)?;
     let handler = check_exports(census)?;
     check_instructions(census)?;
-    let base = check_data(census, memory_minimum)?;
+    check_elements(census)?;
+    let base = check_data(census, memory_minimum, config.module.base_bytes)?;
     let globals = check_globals(census, &config.module)?;
     let stack = find_stack(census, &globals);
     let constructors = find_constructors(census)?;
@@ -334,7 +338,41 @@ fn for_each_operator(
     Ok(())
 }
 
-fn check_data(census: &Census<'_>, memory: u64) -> Result<BaseImage, ModuleError> {
+/// Active segments of tables lie inside of them: otherwise the module would be accepted and no instance could start.
+fn check_elements(census: &Census<'_>) -> Result<(), ModuleError> {
+    let invalid = |error: wasmparser::Error| ModuleError::Invalid(error.to_string());
+    let tables = census.sections.tables.clone().into_iter().flatten();
+    let lengths: Vec<u64> = tables
+        .map(|table| table.map(|table| table.ty.initial))
+        .collect::<Result<_, _>>()
+        .map_err(invalid)?;
+    let elements = census.sections.elements.clone().into_iter().flatten();
+    for (segment, element) in elements.enumerate() {
+        let element = element.map_err(invalid)?;
+        let ElementKind::Active {
+            table_index,
+            offset_expr,
+        } = &element.kind
+        else {
+            continue;
+        };
+        let count = match &element.items {
+            ElementItems::Functions(functions) => functions.count(),
+            ElementItems::Expressions(_, expressions) => expressions.count(),
+        };
+        let end = const_i32(offset_expr).map(|offset| u64::from(offset) + u64::from(count));
+        let length = lengths.get(table_index.unwrap_or(0) as usize).copied().unwrap_or(0);
+        if end.is_none_or(|end| end > length) {
+            return Err(ModuleError::Invalid(format!(
+                "element segment {segment} has to begin at a constant and end within its table of {length} entries"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn check_data(census: &Census<'_>, memory: u64, base_bytes: usize) -> Result<BaseImage, ModuleError> {
+    let mut pages = BTreeSet::new();
     let mut segments = Vec::with_capacity(census.data.len());
     for (segment, data) in census.data.iter().enumerate() {
         let DataKind::Active { offset_expr, .. } = &data.kind else {
@@ -344,6 +382,16 @@ fn check_data(census: &Census<'_>, memory: u64) -> Result<BaseImage, ModuleError
         let end = u64::from(offset) + data.data.len() as u64;
         if end > memory {
             return Err(ModuleError::SegmentBounds { segment, end, memory });
+        }
+        if !data.data.is_empty() {
+            pages.extend(u64::from(offset) / PAGE_SIZE as u64..=(end - 1) / PAGE_SIZE as u64);
+        }
+        if pages.len() * PAGE_SIZE > base_bytes {
+            return Err(ModuleError::TooLarge {
+                what: format!("bytes in the pages that data segments 0 to {segment} lie in"),
+                found: (pages.len() * PAGE_SIZE) as u64,
+                limit: base_bytes as u64,
+            });
         }
         segments.push((offset, data.data));
     }

@@ -247,6 +247,7 @@ fn limits_name_what_is_too_large() {
     config.module.body_bytes = 500;
     config.module.table_entries = 10;
     config.module.globals = 3;
+    config.module.base_bytes = 8 << 10;
     let engine = Engine::new(&config).unwrap();
     let too_large = |extra: &'static str| match engine
         .check(
@@ -278,6 +279,11 @@ fn limits_name_what_is_too_large() {
     assert_eq!(too_large(body).0, "bytes in the body of function `long`");
     let data: &'static str = Box::leak(format!("(data (i32.const 0) \"{}\")", "x".repeat(3000)).into_boxed_str());
     assert_eq!(too_large(data).0, "bytes in the module");
+    // The guest's own segment lies in page 16; one that crosses into a third page is too much, and one that doesn't is not.
+    let sparse = "(data (i32.const 4096) \"x\") (data (i32.const 12287) \"xy\")";
+    let (what, found, limit) = too_large(sparse);
+    assert!(what.contains("data segments"), "{what}");
+    assert_eq!((found, limit), (12 << 10, 8 << 10));
 }
 
 #[test]
@@ -334,4 +340,12 @@ fn a_configuration_that_cannot_be_is_refused() {
         })
         .is_err()
     );
+}
+
+#[test]
+fn elements_outside_of_their_table() {
+    let error = refused(extra("(table 1 funcref) (func $f) (elem (i32.const 1) $f)"));
+    assert!(error.to_string().contains("element segment 0"), "{error}");
+    let error = refused(extra("(table 1 funcref) (func $f) (elem (i32.const -1) $f $f)"));
+    assert!(error.to_string().contains("element segment 0"), "{error}");
 }
