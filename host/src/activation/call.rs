@@ -13,6 +13,7 @@ use granary_core::message::{CALL_DEPTH_LIMIT, Caller, Once, Request, Work};
 use granary_core::reply_table::Outcome;
 use granary_core::time::Time;
 
+use super::answer::checked;
 use super::driver::Driver;
 use super::waiter::WaitEdge;
 use super::{Waiter, record};
@@ -60,7 +61,8 @@ impl TurnCalls {
         let id = request.id.to_string();
         let parts = self.driver.parts().clone();
         let host = Arc::new(TurnHandle(self));
-        match instance.call(host, grain.key.as_str(), &id, method, args).await {
+        let answer = instance.call(host, grain.key.as_str(), &id, method, args).await;
+        match answer.and_then(checked) {
             Ok(Ok(value)) => TurnEnd::Done(Outcome::Value(value)),
             Ok(Err(fault)) => fault_end(fault),
             Err(failure) if failure.did_not_run() => {

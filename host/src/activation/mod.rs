@@ -5,6 +5,7 @@
 //!
 //! **Not here:** what happens to a request (the machine), HTTP, where the bytes go.
 
+mod answer;
 mod backlog;
 mod budget;
 mod call;
