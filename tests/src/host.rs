@@ -26,6 +26,7 @@ pub struct Host {
     flags: Vec<String>,
     wrapper: Vec<String>,
     sabotage: Option<&'static str>,
+    variables: Vec<(&'static str, &'static str)>,
     child: Option<Child>,
     address: SocketAddr,
 }
@@ -55,6 +56,11 @@ impl Host {
         self
     }
 
+    /// Sets a variable of its environment for the next start.
+    pub fn set_variable(&mut self, name: &'static str, value: &'static str) {
+        self.variables.push((name, value));
+    }
+
     /// A host that isn't started yet.
     pub fn prepared(flags: &[&str]) -> Host {
         Host {
@@ -62,6 +68,7 @@ impl Host {
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
             wrapper: Vec::new(),
             sabotage: None,
+            variables: Vec::new(),
             child: None,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
         }
@@ -90,6 +97,7 @@ impl Host {
         let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
         let mut child = Command::new(words.next().unwrap())
             .args(words)
+            .envs(self.variables.iter().copied())
             .envs(self.sabotage.map(|fault| ("GRANARY_SABOTAGE", fault)))
             .arg("up")
             .arg("--data")
