@@ -4,3 +4,5 @@
 //! **Not here:** anything that a host uses.
 
 pub use crate::http::fuzzing::http_arguments;
+pub use crate::storage::fuzzing::{head_value, image_file, log_replay};
+pub use crate::wasm::fuzzing::module;

@@ -88,7 +88,7 @@ impl Drop for Waiting {
 
 #[cfg(test)]
 mod tests {
-    use granary_core::id::RequestId;
+    use granary_core::id::{RequestId, Revision};
     use granary_core::message::{Caller, Token, Work};
     use granary_core::time::Time;
 
@@ -103,6 +103,7 @@ mod tests {
                 method: "m".into(),
                 args,
                 read: false,
+                revision: Revision(1),
             },
             caller: Caller::Outside,
             deadline: Time(1),

@@ -10,8 +10,9 @@ use granary_core::commit::Delta;
 use granary_core::id::{GrainKey, GrainName, GrainType, ModuleHash, RequestId, Revision};
 use granary_core::message::Reply;
 use granary_core::waits::WaitGraph;
+use tokio::sync::Semaphore;
 
-use crate::activation::{Catalog, Parts, Release};
+use crate::activation::{Backlog, BacklogLimits, Budget, BudgetLimits, Catalog, Meter, Parts, Release};
 use crate::clock::Clock;
 use crate::modules::Modules;
 use crate::router::{Invocation, Router};
@@ -140,8 +141,23 @@ impl World {
         let engine = Engine::new(&wasm).unwrap();
         let tracking = Tracking::new(&SnapshotConfig::default(), engine.slab().range()).unwrap();
         let modules = Modules::open(engine.clone(), storage.clone()).await.unwrap();
+        let metrics = Arc::new(Metrics::new());
+        let limits = BudgetLimits {
+            bytes: 1 << 40,
+            wait: Duration::from_secs(1),
+            waiters: 16,
+            large: 1 << 30,
+        };
+        let meter = Meter::new(engine.slab().file()).unwrap();
+        let waiting = BacklogLimits {
+            requests: 1 << 10,
+            bytes: 1 << 20,
+        };
         let catalog = Catalog::new(Arc::new(Parts {
             storage: storage.clone(),
+            budget: Budget::new(limits, meter, metrics.clone()),
+            backlog: Backlog::new(waiting, metrics.clone()),
+            restores: Semaphore::new(4),
             engine,
             tracking,
             modules: modules.clone(),
@@ -150,7 +166,7 @@ impl World {
             clock: Clock::start(),
             limits: Limits::default(),
             move_timeout: Duration::from_secs(10),
-            metrics: Arc::new(Metrics::new()),
+            metrics,
             tokens: AtomicU64::new(1),
         }));
         tokio::spawn(release.run());

@@ -327,15 +327,15 @@ fn file_records(heads: &dyn Heads) -> Result<BTreeMap<u64, (u64, u64)>, StorageE
     Ok(records)
 }
 
-struct EntryHeader {
-    key_len: usize,
-    image_len: usize,
+pub(super) struct EntryHeader {
+    pub(super) key_len: usize,
+    pub(super) image_len: usize,
     raw_len: u64,
     hash: [u8; 32],
 }
 
 impl EntryHeader {
-    fn decode(bytes: &[u8]) -> Option<EntryHeader> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<EntryHeader> {
         let mut reader = Reader::new(bytes);
         let magic: [u8; 4] = reader.array().ok()?;
         let header = EntryHeader {
@@ -349,7 +349,7 @@ impl EntryHeader {
         (magic == MAGIC && fits).then_some(header)
     }
 
-    fn entry_len(&self) -> u64 {
+    pub(super) fn entry_len(&self) -> u64 {
         (ENTRY_HEADER_LEN + self.key_len + self.image_len).next_multiple_of(8) as u64
     }
 }

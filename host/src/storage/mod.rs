@@ -12,6 +12,7 @@ pub mod config;
 mod crash_tests;
 mod fatal;
 mod files;
+pub mod fuzzing;
 mod grains;
 #[cfg(test)]
 mod growth_tests;

@@ -151,22 +151,37 @@ impl Engine {
 
     /// Checks, compiles and describes a module where [`CompilerConfig`](super::CompilerConfig) says, or takes what was kept.
     pub async fn prepare(self: &Arc<Engine>, hash: ModuleHash, bytes: Vec<u8>) -> Result<Prepared, ModuleError> {
-        let _turn = self.compiler.turn().await?;
-        let engine = self.clone();
-        let prepared = tokio::task::spawn_blocking(move || engine.prepare_now(hash, &bytes));
-        prepared
-            .await
-            .unwrap_or_else(|error| Err(ModuleError::CompileCrash(error.to_string())))
-    }
-
-    fn prepare_now(&self, hash: ModuleHash, bytes: &[u8]) -> Result<Prepared, ModuleError> {
-        let checked = self.check(bytes)?;
-        if let Some(Kept { code, document }) = self.kept(&checked.wasm)
+        // What is kept has to wait for no compilation.
+        let (checked, kept, bytes) = self
+            .aside(move |engine| {
+                let checked = engine.check(&bytes)?;
+                let kept = engine.kept(&checked.wasm);
+                Ok((checked, kept, bytes))
+            })
+            .await?;
+        if let Some(Kept { code, document }) = kept
             && let Some(document) = document
         {
             let module = Module::new(hash, checked.facts, &code, &self.linker).map(Arc::new)?;
             return Ok(Prepared { module, document });
         }
+        let _turn = self.compiler.turn().await?;
+        self.aside(move |engine| engine.make(hash, &bytes, checked)).await
+    }
+
+    /// Does something long on a thread that may take its time.
+    async fn aside<T: Send + 'static>(
+        self: &Arc<Engine>,
+        work: impl FnOnce(&Engine) -> Result<T, ModuleError> + Send + 'static,
+    ) -> Result<T, ModuleError> {
+        let engine = self.clone();
+        let done = tokio::task::spawn_blocking(move || work(&engine));
+        done.await
+            .unwrap_or_else(|error| Err(ModuleError::CompileCrash(error.to_string())))
+    }
+
+    /// Compiles and describes.
+    fn make(&self, hash: ModuleHash, bytes: &[u8], checked: CheckedModule) -> Result<Prepared, ModuleError> {
         let code = self.compiler.compile(&self.config, &checked.wasm)?;
         let document = self.compiler.describe(&self.config, bytes, &code)?;
         if let Some(cache) = &self.cache {
@@ -174,6 +189,11 @@ impl Engine {
         }
         let module = self.load(hash, checked, &code)?;
         Ok(Prepared { module, document })
+    }
+
+    /// Whether what the rewrite made is valid; the error says where it is not.
+    pub(super) fn validate(&self, checked: &CheckedModule) -> Result<(), String> {
+        wasmtime::Module::validate(&self.wasmtime, &checked.wasm).map_err(|error| format!("{error:#}"))
     }
 
     /// Checks and compiles a module in this process, or takes what was kept. Blocks, for seconds if the module is large.

@@ -11,6 +11,7 @@ mod compiler;
 mod config;
 mod engine;
 mod failure;
+pub mod fuzzing;
 mod gate;
 mod instance;
 mod module;

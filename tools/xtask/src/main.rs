@@ -6,6 +6,7 @@
 mod bench;
 mod check;
 mod demo;
+mod fuzz;
 mod guests;
 mod test;
 mod tidy;
@@ -23,10 +24,14 @@ usage: cargo xtask VERB
   guests          build the guests of this repository for wasm32-wasip1
   check           what must hold before a merge: format, clippy, docs, tidy
   tidy            the rules of this code base that no compiler knows
+  fuzz TARGET     run a fuzz target of tests/fuzz; --seconds N, --keep what it learned
   bench [ARGS]    build all and print the table of measurements
 ";
 
 fn main() -> ExitCode {
+    if let Some(code) = fuzz::around_rustc() {
+        return code;
+    }
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match args.as_slice() {
@@ -36,6 +41,7 @@ fn main() -> ExitCode {
         ["guests"] => guests::run(),
         ["check"] => check::run(),
         ["tidy"] => tidy::run(),
+        ["fuzz", rest @ ..] => fuzz::run(rest),
         ["bench", rest @ ..] => bench::run(rest),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

@@ -12,6 +12,7 @@
 //! **Not here:** which grain a record belongs to (`index`), what a record says (`granary_core::commit`).
 
 mod format;
+pub(super) mod fuzzing;
 mod group;
 mod read;
 mod replay;
