@@ -222,6 +222,11 @@ impl Router {
         }
     }
 
+    /// A number that names a grain's committed state, the same for equal states; `None` when it has none. Reads all of it.
+    pub async fn digest(&self, grain: &GrainName) -> Result<Option<String>, CallFailure> {
+        self.catalog.digest(grain).await
+    }
+
     /// Keys of existing grains of a type that start with `prefix`, behind `after`: at most `limit`, in order.
     pub fn list(
         &self,

@@ -100,16 +100,11 @@ impl Patches {
     pub fn apply(&self, memory: &mut [u8]) -> Result<(), DecodeError> {
         for patch in self.iter() {
             let start = patch.index as usize * PAGE_SIZE;
-            let page = memory.get_mut(start..start + PAGE_SIZE).ok_or(DecodeError {
+            let page = memory.get_mut(start..).and_then(<[u8]>::first_chunk_mut);
+            patch.lay(page.ok_or(DecodeError {
                 expected: "a page inside the memory",
                 bytes_left: 0,
-            })?;
-            if patch.over == Over::Zeros {
-                page.fill(0);
-            }
-            for (offset, run) in patch.runs() {
-                page[offset..offset + run.len()].copy_from_slice(run);
-            }
+            })?);
         }
         Ok(())
     }
@@ -136,6 +131,16 @@ impl Patches {
 }
 
 impl<'a> Patch<'a> {
+    /// Makes of the page before the one after.
+    pub fn lay(&self, page: &mut Page) {
+        if self.over == Over::Zeros {
+            page.fill(0);
+        }
+        for (offset, run) in self.runs() {
+            page[offset..offset + run.len()].copy_from_slice(run);
+        }
+    }
+
     /// Offset in the page and bytes of each run, in rising order.
     pub fn runs(&self) -> impl Iterator<Item = (usize, &'a [u8])> + use<'a> {
         let mut reader = self.runs;

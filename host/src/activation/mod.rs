@@ -10,6 +10,7 @@ mod backlog;
 mod budget;
 mod call;
 mod catalog;
+mod digest;
 mod driver;
 mod eviction;
 mod figures;

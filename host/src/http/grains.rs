@@ -30,8 +30,8 @@ pub(super) async fn one<H: Inside>(
 ) -> Result<Response, Refusal> {
     match parts.method {
         Method::GET | Method::HEAD => {
-            no_query(parts)?;
-            status(api, grain).await
+            let with_digest = query::flag(parts.uri.query().unwrap_or_default(), "digest", "A grain's status")?;
+            status(api, grain, with_digest).await
         }
         Method::DELETE => {
             no_query(parts)?;
@@ -44,30 +44,31 @@ pub(super) async fn one<H: Inside>(
     }
 }
 
-async fn status<H: Inside>(api: &Arc<Api<H>>, grain: GrainName) -> Result<Response, Refusal> {
+async fn status<H: Inside>(api: &Arc<Api<H>>, grain: GrainName, with_digest: bool) -> Result<Response, Refusal> {
     let current = deployed(&api.inside, &grain.kind)?.revision;
     let name = grain.clone();
     let status = aside(api, move |inside| inside.status(&name)).await?;
-    Ok(json_response(
-        json!({
-            "type": grain.kind.as_str(),
-            "key": grain.key.as_str(),
-            "exists": status.exists,
-            "resident": status.resident,
-            "host": api.facts.host.to_string(),
-            "revision": status.revision.0,
-            "current_revision": current.0,
-            "ballot": status.ballot,
-            "seq": status.seq.0,
-            "memory_bytes": status.memory_bytes,
-            "idle_ms": status.idle_ms,
-            "queued": status.queued,
-            "durability": status.durability.as_str(),
-            "last_error": status.last_error,
-            "upgrade_failure": status.upgrade_failure.as_ref().map(upgrades::failure),
-        })
-        .to_string(),
-    ))
+    let mut document = json!({
+        "type": grain.kind.as_str(),
+        "key": grain.key.as_str(),
+        "exists": status.exists,
+        "resident": status.resident,
+        "host": api.facts.host.to_string(),
+        "revision": status.revision.0,
+        "current_revision": current.0,
+        "ballot": status.ballot,
+        "seq": status.seq.0,
+        "memory_bytes": status.memory_bytes,
+        "idle_ms": status.idle_ms,
+        "queued": status.queued,
+        "durability": status.durability.as_str(),
+        "last_error": status.last_error,
+        "upgrade_failure": status.upgrade_failure.as_ref().map(upgrades::failure),
+    });
+    if with_digest {
+        document["digest"] = api.inside.digest(&grain).await?.into();
+    }
+    Ok(json_response(document.to_string()))
 }
 
 async fn delete<H: Inside>(

@@ -26,6 +26,7 @@ pub(super) trait Inside: Send + Sync + 'static {
     fn invoke(&self, call: Invocation) -> impl Future<Output = Reply> + Send;
     fn delete(&self, id: RequestId, grain: GrainName, timeout: Duration) -> impl Future<Output = Reply> + Send;
     fn status(&self, grain: &GrainName) -> Result<GrainStatus, CallFailure>;
+    fn digest(&self, grain: &GrainName) -> impl Future<Output = Result<Option<String>, CallFailure>> + Send;
     fn list(
         &self,
         kind: &GrainType,
@@ -65,6 +66,10 @@ impl Inside for Host {
 
     fn status(&self, grain: &GrainName) -> Result<GrainStatus, CallFailure> {
         self.router.status(grain)
+    }
+
+    fn digest(&self, grain: &GrainName) -> impl Future<Output = Result<Option<String>, CallFailure>> + Send {
+        self.router.digest(grain)
     }
 
     fn list(

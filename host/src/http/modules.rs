@@ -83,7 +83,7 @@ pub(super) async fn put<H: Inside>(
 
 async fn deploy<H: Inside>(api: &Api<H>, kind: &str, uri: &Uri, body: &mut Body) -> Result<(Deployed, bool), Refusal> {
     let kind = grain_type(kind)?;
-    let allow_breaking = allow_breaking(uri.query().unwrap_or_default())?;
+    let allow_breaking = query::flag(uri.query().unwrap_or_default(), "allow_breaking", "A deploy")?;
     let limits = Limits {
         bytes: api.config.module_limit,
         what: "the module",
@@ -95,25 +95,6 @@ async fn deploy<H: Inside>(api: &Api<H>, kind: &str, uri: &Uri, body: &mut Body)
         return Err(Refusal::new(Code::BadModule, detail));
     }
     Ok(api.inside.deploy(kind, read.bytes.into(), allow_breaking).await?)
-}
-
-/// `?allow_breaking=true`.
-fn allow_breaking(query: &str) -> Result<bool, Refusal> {
-    let mut allowed = None;
-    for pair in query::pairs(query) {
-        let (name, value) = pair?;
-        if name != "allow_breaking" {
-            let name: String = name.chars().take(64).collect();
-            return Err(bad(format!("unknown: `{name}`. A deploy takes `allow_breaking`")));
-        }
-        let value = value
-            .parse()
-            .map_err(|_| bad("`allow_breaking` is `true` or `false`".to_owned()))?;
-        if allowed.replace(value).is_some() {
-            return Err(bad("`allow_breaking` is given twice".to_owned()));
-        }
-    }
-    Ok(allowed.unwrap_or(false))
 }
 
 /// A misspelt option is better refused than ignored.

@@ -33,6 +33,26 @@ fn decode(text: &str) -> Result<Cow<'_, str>, CallFailure> {
     decoded.map_err(|wrong| CallFailure::before(Code::BadArguments, format!("the query {wrong}")))
 }
 
+/// The one option, true or false, that `path` takes in its query. What is misspelt is better refused than ignored.
+pub(super) fn flag(query: &str, option: &str, path: &str) -> Result<bool, CallFailure> {
+    let bad = |detail: String| CallFailure::before(Code::BadArguments, detail);
+    let mut given = None;
+    for pair in pairs(query) {
+        let (name, value) = pair?;
+        if name != option {
+            let name: String = name.chars().take(64).collect();
+            return Err(bad(format!("unknown: `{name}`. {path} takes `{option}`")));
+        }
+        let value = value
+            .parse()
+            .map_err(|_| bad(format!("`{option}` is `true` or `false`")))?;
+        if given.replace(value).is_some() {
+            return Err(bad(format!("`{option}` is given twice")));
+        }
+    }
+    Ok(given.unwrap_or(false))
+}
+
 /// Reads a call's arguments; the result is a JSON array by position, at most `depth_limit` levels deep.
 pub(super) fn from_query(method: &Method, query: &str, depth_limit: usize) -> Result<Vec<u8>, CallFailure> {
     let mut values: Vec<Option<Cow<'static, str>>> = vec![None; method.params.len()];

@@ -7,6 +7,7 @@
 //! **Not here:** how guests run: this sees a span of memory and its file, never an instance.
 
 mod config;
+mod digest;
 mod dirty;
 mod image;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
 pub use self::config::{Choice, SnapshotConfig};
+pub use self::digest::digest;
 pub use self::dirty::{Method, Tracking, TrackingError};
 pub use self::image::BaseImage;
 pub use self::tracker::Tracker;

@@ -181,6 +181,10 @@ impl Inside for Script {
         reply(Ok(Vec::new()))
     }
 
+    async fn digest(&self, _: &GrainName) -> Result<Option<String>, CallFailure> {
+        Ok(Some("d1".to_owned()))
+    }
+
     fn status(&self, _: &GrainName) -> Result<GrainStatus, CallFailure> {
         Ok(GrainStatus {
             exists: true,
