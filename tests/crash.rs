@@ -16,7 +16,6 @@ use granary_tests::seed::{self, Random};
 use granary_tests::{Client, Host, Request, built, wait};
 
 const CLIENTS: usize = 64;
-const KEYS: u64 = 500;
 const ROUNDS: usize = 20;
 /// Acknowledged since the last kill, at least.
 const ACKNOWLEDGED_FIRST: u64 = 1_000;
@@ -25,10 +24,12 @@ const IN_FLIGHT: i64 = 32;
 /// The kill comes at a random moment within this time after enough calls are acknowledged.
 const JITTER_US: u64 = 200_000;
 /// Room for a part of the keys' grains only.
-const STORM_BUDGET: &str = "128MiB";
+const STORM_BUDGET: &str = "64MiB";
 
 /// Steps of [`storm`] that were answered.
 static STORMS: AtomicU64 = AtomicU64::new(0);
+/// The most grains that left for want of memory between two kills.
+static SQUEEZED: AtomicU64 = AtomicU64::new(0);
 
 #[test]
 fn nothing_acknowledged_is_lost_with_userfaultfd() {
@@ -48,7 +49,10 @@ fn nothing_acknowledged_is_lost_with_comparing() {
 #[test]
 fn nothing_acknowledged_is_lost_among_upgrades_evictions_and_pressure() {
     let storm = Trial {
-        flags: &["--idle-timeout", "20ms", "--memory-budget", STORM_BUDGET],
+        flags: &["--idle-timeout", "300ms", "--memory-budget", STORM_BUDGET],
+        rounds: ROUNDS / 2,
+        keys: 4 * COUNTERS.keys,
+        may_refuse: true,
         kind: "shape",
         module: "shape-1",
         prepare: |host| {
@@ -60,9 +64,10 @@ fn nothing_acknowledged_is_lost_among_upgrades_evictions_and_pressure() {
     };
     let host = survive_kills(&storm).unwrap();
     assert!(
-        STORMS.load(Ordering::SeqCst) > 2 * ROUNDS as u64,
+        STORMS.load(Ordering::SeqCst) > ROUNDS as u64,
         "hardly a revision changed"
     );
+    assert!(SQUEEZED.load(Ordering::SeqCst) > 0, "there was room for all");
     let revisions = host.client().fetch("/v1/modules/shape").value()["revisions"].clone();
     assert!(revisions.as_array().unwrap().len() > ROUNDS / 2, "{revisions}");
 }
@@ -138,6 +143,9 @@ struct Trial {
     /// A host with a fault, see tests/sabotaged.
     fault: Option<&'static str>,
     rounds: usize,
+    keys: u64,
+    /// Whether an add may be refused for want of memory; it wasn't begun then.
+    may_refuse: bool,
     /// What happens before the first add.
     prepare: fn(&Host),
     /// What happens besides the adds, until it's over.
@@ -150,6 +158,8 @@ const COUNTERS: Trial = Trial {
     module: "counter",
     fault: None,
     rounds: ROUNDS,
+    keys: 500,
+    may_refuse: false,
     prepare: |_| {},
     meanwhile: |_, _| {},
 };
@@ -169,6 +179,14 @@ fn storm(mut client: Client, is_over: &AtomicBool) {
         if back.and_then(|_| sweep(&mut client)).is_err() {
             return;
         }
+        let Ok(metrics) = client.try_send(&Request::new("GET", "/metrics")) else {
+            return;
+        };
+        let squeezed = metrics.text().lines().find_map(|line| {
+            let count = line.strip_prefix("granary_evictions_total{reason=\"budget\"} ")?;
+            count.parse::<u64>().ok()
+        });
+        SQUEEZED.fetch_max(squeezed.unwrap_or(0), Ordering::SeqCst);
     }
 }
 
@@ -221,14 +239,7 @@ fn round_of_adds(host: &mut Host, trial: &Trial, random: &mut Random) -> Ledger 
                 let random = random.fork();
                 let (acknowledged, in_flight, is_over) = (&acknowledged, &in_flight, &is_over);
                 scope.spawn(move || {
-                    add_until_over(
-                        Client::new(address),
-                        trial.kind,
-                        random,
-                        acknowledged,
-                        in_flight,
-                        is_over,
-                    )
+                    add_until_over(Client::new(address), trial, random, acknowledged, in_flight, is_over)
                 })
             })
             .collect();
@@ -253,7 +264,7 @@ fn round_of_adds(host: &mut Host, trial: &Trial, random: &mut Random) -> Ledger 
 
 fn add_until_over(
     mut client: Client,
-    guest: &str,
+    trial: &Trial,
     mut random: Random,
     acknowledged: &AtomicU64,
     in_flight: &AtomicI64,
@@ -261,13 +272,17 @@ fn add_until_over(
 ) -> Ledger {
     let mut ledger = Ledger::default();
     while !is_over.load(Ordering::SeqCst) {
-        let key = format!("key-{}", random.below(KEYS));
+        let key = format!("key-{}", random.below(trial.keys));
         let n = 1 + random.below(9) as i64;
-        let request = Request::new("POST", format!("/v1/grains/{guest}/{key}/add")).body(format!("{{\"n\": {n}}}"));
+        let request =
+            Request::new("POST", format!("/v1/grains/{}/{key}/add", trial.kind)).body(format!("{{\"n\": {n}}}"));
         in_flight.fetch_add(1, Ordering::SeqCst);
         let reply = client.try_send(&request);
         in_flight.fetch_sub(1, Ordering::SeqCst);
         match reply {
+            Ok(reply) if trial.may_refuse && reply.status == 503 => {
+                assert_eq!(reply.problem(503, "overloaded")["committed"], "no");
+            }
             Ok(reply) => {
                 reply.expect(200);
                 ledger.acknowledge(&key, n);
