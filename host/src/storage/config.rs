@@ -33,6 +33,9 @@ pub struct StorageConfig {
     pub reserve_percent: u8,
     /// Bytes of the disk that stay free, if that's more. Default 256 MiB: as much as checkpoints of a full log may take.
     pub reserve_bytes: u64,
+    /// Bytes of the ballast file, which is given back when a start or a checkpoint finds the disk full. Default 64 MiB, 0 for
+    /// none: a few segments of the snapshot store and of the log.
+    pub ballast_bytes: u64,
     /// How often the free space is looked up. Default 1 s: bounds by how much writes can go below the reserve.
     pub space_interval: Duration,
     /// What is broken on purpose.
@@ -53,6 +56,7 @@ impl Default for StorageConfig {
             cache_bytes: 64 << 20,
             reserve_percent: 5,
             reserve_bytes: 256 << 20,
+            ballast_bytes: 64 << 20,
             space_interval: Duration::from_secs(1),
             sabotage: Sabotage::default(),
         }

@@ -14,6 +14,7 @@ use super::config::Sabotage;
 use super::files::faulty::{Faults, FaultyFiles, Power};
 use super::model_heads::ModelHeads;
 use super::noise::Noise;
+use super::repair::opening;
 use super::suite::{commit, grain, small_config};
 use super::*;
 
@@ -82,7 +83,9 @@ impl World {
                 power.cut();
             }
         });
-        SledStorage::assemble(Arc::new(self.files.clone()), self.heads.clone(), config, fatal)
+        let files = Arc::new(self.files.clone());
+        let heads = opening::join(self.heads.clone(), files.clone())?;
+        SledStorage::assemble(files, heads, config, fatal)
     }
 
     /// Cuts the power and turns it on again for `operations`.

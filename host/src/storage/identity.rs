@@ -15,10 +15,14 @@ use granary_core::id::HostId;
 
 use super::StorageError;
 use super::files::{Files, read_all, write_atomically};
+use super::repair::copy;
 
 const IDENTITY: &str = "identity";
 const LOCK: &str = "lock";
 const FIRST_LINE: &str = "granary data folder 1";
+/// The first line without the form's number, and that number.
+const FOLDER: &str = "granary data folder ";
+const FORM: u32 = 1;
 
 /// Whose data folder this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,32 +32,56 @@ pub(crate) struct Identity {
     pub(crate) incarnation: u32,
 }
 
-/// Reads the identity, or makes one for an empty folder, and counts this start. Lasts on return.
-pub(crate) fn next_identity(files: &dyn Files) -> Result<Identity, StorageError> {
-    let identity = match read_all(files, IDENTITY) {
+impl Identity {
+    /// Whether the folder had none: then nothing can be in it.
+    pub(crate) fn is_new(&self) -> bool {
+        self.incarnation == 1
+    }
+
+    /// Makes it last. Done when all else is open: a folder with an identity has all that belongs to one.
+    pub(crate) fn keep(&self, files: &dyn Files) -> Result<(), StorageError> {
+        let text = format!("{FIRST_LINE}\nhost {}\nincarnation {}\n", self.host, self.incarnation);
+        Ok(write_atomically(files, "", IDENTITY, text.as_bytes())?)
+    }
+}
+
+/// The identity of this start: the stored one with this start counted, or a new one for a new folder.
+pub(crate) fn next(files: &dyn Files) -> Result<Identity, StorageError> {
+    match read_all(files, IDENTITY) {
         Ok(bytes) => {
-            let old = parse(&bytes).ok_or_else(|| {
-                StorageError::Corrupt(format!(
-                    "the file `{IDENTITY}` isn't what a host wrote: put back a copy of the whole folder"
-                ))
-            })?;
-            Identity {
+            let old = parse(&bytes).ok_or_else(|| StorageError::Corrupt(wrong(&bytes)))?;
+            Ok(Identity {
                 incarnation: old.incarnation + 1,
                 ..old
-            }
+            })
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Identity {
-            host: new_host()?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Identity {
+            // A first start that a crash cut short may have left a copy.
+            host: copy::host(files).or_else(|_| new_host())?,
             incarnation: 1,
-        },
-        Err(error) => return Err(error.into()),
-    };
-    let text = format!(
-        "{FIRST_LINE}\nhost {}\nincarnation {}\n",
-        identity.host, identity.incarnation
-    );
-    write_atomically(files, "", IDENTITY, text.as_bytes())?;
-    Ok(identity)
+        }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What is wrong with a file that isn't an identity.
+fn wrong(bytes: &[u8]) -> String {
+    let first = std::str::from_utf8(bytes).ok().and_then(|text| text.lines().next());
+    match first.and_then(|line| line.strip_prefix(FOLDER)) {
+        Some(form) if form.parse().is_ok_and(|form: u32| form > FORM) => format!(
+            "the data folder has form {form}, and this host knows forms up to {FORM}: start it with the newer host that made it"
+        ),
+        _ => format!(
+            "the file `{IDENTITY}` isn't what a host wrote: put it back from a copy, or let `granary repair` make another"
+        ),
+    }
+}
+
+/// Why a folder without an identity isn't taken for a new one.
+pub(crate) fn missing() -> StorageError {
+    StorageError::Corrupt(format!(
+        "the file `{IDENTITY}` is missing, but grains are stored here: put it back, or let `granary repair` make another"
+    ))
 }
 
 fn parse(bytes: &[u8]) -> Option<Identity> {

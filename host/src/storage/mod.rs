@@ -32,6 +32,7 @@ mod model_heads;
 mod modules;
 #[cfg(test)]
 mod noise;
+mod repair;
 mod revisions;
 mod sled;
 mod sled_heads;
@@ -52,6 +53,9 @@ use granary_core::reply_table::ReplyTable;
 pub use self::config::StorageConfig;
 pub use self::memory::MemoryStorage;
 pub use self::sled::SledStorage;
+
+/// Where the snapshot store's files are.
+const SNAPSHOT_DIR: &str = "snapshots";
 
 /// A grain as it is stored.
 #[derive(Debug, Clone)]

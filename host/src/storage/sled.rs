@@ -36,21 +36,20 @@ use super::files::{Files, RealFiles};
 use super::grains::Sources;
 use super::head_value::HeadValue;
 use super::heads::{HeadChange, Heads, Table, grain_in_key, grain_key, type_key};
-use super::identity::{Identity, lock_folder, next_identity};
+use super::identity::{self, Identity, lock_folder};
 use super::image_files::ImageFiles;
 use super::index::{Entry, Index, Link};
 use super::listing;
-use super::log::{CommitLog, Replayed};
+use super::log::{CommitLog, LOG_DIR, Replayed, register};
 use super::modules::ModuleFiles;
+use super::repair::opening::{self, is_empty};
+use super::repair::panics::Serving;
 use super::revisions::Revisions;
-use super::sled_heads::{SledHeads, probe_syncs};
 use super::space::Room;
 use super::{
     Appended, Before, DurableSink, Listing, ModuleRecord, Storage, StorageError, StorageStats, Stored, StoredHead,
 };
 
-/// Where sled's files are.
-const SNAPSHOT_DIR: &str = "snapshots";
 /// A buffer that grew beyond this for one commit is given back.
 const BUFFER_LIMIT: usize = 1 << 20;
 const UNPOISONED: &str = "no thread panics while it holds a lock of the storage";
@@ -79,18 +78,21 @@ pub struct SledStorage {
     closing: Mutex<bool>,
     /// Held for as long as this is.
     _lock: Option<fs::File>,
+    /// While it's there, a thread of storage that stops ends the process.
+    _serving: Option<Serving>,
 }
 
 impl SledStorage {
     /// Opens the data folder, or makes it, and replays the log.
     pub fn open(dir: &Path, config: StorageConfig) -> Result<Arc<SledStorage>, StorageError> {
-        fs::create_dir_all(dir)?;
+        opening::enter(dir)?;
         let lock = lock_folder(dir)?;
-        probe_syncs(dir)?;
         let files = Arc::new(RealFiles::new(dir, config.sabotage.no_sync));
-        let heads = SledHeads::open(&dir.join(SNAPSHOT_DIR), config.cache_bytes)?;
-        let mut storage = SledStorage::assemble(files, Arc::new(heads), config, end_process())?;
+        let (heads, ballast) = opening::open_heads(dir, &files, &config)?;
+        let mut storage = SledStorage::assemble(files, heads, config, end_process())?;
+        ballast.load();
         storage._lock = Some(lock);
+        storage._serving = Some(Serving::begin());
         Ok(Arc::new(storage))
     }
 
@@ -102,17 +104,29 @@ impl SledStorage {
         fatal: Fatal,
     ) -> Result<SledStorage, StorageError> {
         check_config(&config)?;
-        let identity = next_identity(&*files)?;
+        let identity = identity::next(&*files)?;
+        files.make_dir(LOG_DIR)?;
+        if !identity.is_new() && register::read(&*files)?.is_none() && files.list(LOG_DIR)?.is_empty() {
+            return Err(StorageError::Corrupt(format!(
+                "the folder `{LOG_DIR}` is missing or empty: the last commits were in it; put it back, or let `granary repair` \
+                 go on without them"
+            )));
+        }
         let modules = ModuleFiles::open(Arc::clone(&files))?;
         let images = Arc::new(ImageFiles::open(Arc::clone(&files), config.image_file_bytes, &*heads)?);
         let room = Arc::new(Room::new(Arc::clone(&files), &config)?);
         let index = Arc::new(Index::new(config.chain_limit_commits, config.chain_limit_bytes));
         let mut long = Vec::new();
+        let kept = Arc::clone(&files);
         let log = CommitLog::open(files, &config, Arc::clone(&fatal), &mut |replayed| {
             long.extend(enter_replayed(&index, &replayed)?);
             Ok(())
         })?;
+        if identity.is_new() && (log.durable() > Lsn(0) || !is_empty(&*heads)?) {
+            return Err(identity::missing());
+        }
         remove_graves(&*heads, &index)?;
+        identity.keep(&*kept)?;
         let log = Arc::new(log);
         let checkpointer = Arc::new(Checkpointer::new(
             Arc::clone(&log),
@@ -142,6 +156,7 @@ impl SledStorage {
             threads: Mutex::default(),
             closing: Mutex::new(false),
             _lock: None,
+            _serving: None,
         };
         storage.start()?;
         Ok(storage)

@@ -84,6 +84,8 @@ struct Disk {
     /// Changes of names since their folder's sync, in order: the new target of each.
     renamed: Vec<(String, Option<usize>)>,
     faults: Faults,
+    /// Bytes that files take without having been written.
+    allocated: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -236,7 +238,21 @@ impl Files for FaultyFiles {
 
     fn remove(&self, path: &str) -> io::Result<()> {
         self.power.spend()?;
-        self.lock().rename(path, None);
+        let mut disk = self.lock();
+        if !disk.names.contains_key(path) {
+            return Err(missing(path));
+        }
+        disk.rename(path, None);
+        let freed = disk.allocated.remove(path).unwrap_or(0);
+        disk.faults.free = disk.faults.free.map(|free| free + freed);
+        Ok(())
+    }
+
+    fn allocate(&self, path: &str, bytes: u64) -> io::Result<()> {
+        self.create(path)?;
+        let mut disk = self.lock();
+        disk.faults.free = disk.faults.free.map(|free| free.saturating_sub(bytes));
+        disk.allocated.insert(path.to_owned(), bytes);
         Ok(())
     }
 

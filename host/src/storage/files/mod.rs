@@ -35,6 +35,8 @@ pub(crate) trait Files: Send + Sync {
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &str) -> io::Result<()>;
+    /// Makes a file that takes `bytes` of the disk; what it holds is of no interest.
+    fn allocate(&self, path: &str, bytes: u64) -> io::Result<()>;
     /// Makes the names in a folder last.
     fn sync_dir(&self, path: &str) -> io::Result<()>;
     /// Names in a folder, sorted.

@@ -61,6 +61,12 @@ impl Files for RealFiles {
         fs::remove_file(self.path(path))
     }
 
+    fn allocate(&self, path: &str, bytes: u64) -> io::Result<()> {
+        let file = fs::File::create(self.path(path))?;
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes)?;
+        Ok(())
+    }
+
     fn sync_dir(&self, path: &str) -> io::Result<()> {
         fs::File::open(self.path(path))?.sync_all()
     }

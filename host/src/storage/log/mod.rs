@@ -15,6 +15,7 @@ mod format;
 pub(super) mod fuzzing;
 mod group;
 mod read;
+pub(crate) mod register;
 mod replay;
 mod segment;
 mod spare;
@@ -32,8 +33,10 @@ use granary_core::id::Lsn;
 pub(crate) use self::format::Incarnation;
 use self::format::{BODY_START, GROUP_HEADER_LEN, record_header, record_len};
 use self::group::{Group, Written};
+use self::register::Register;
 pub(crate) use self::replay::Replayed;
 pub(crate) use self::segment::Hold;
+pub(crate) use self::segment::LOG_DIR;
 use self::segment::{Nonces, Segment};
 use crate::storage::config::StorageConfig;
 use crate::storage::fatal::Fatal;
@@ -73,6 +76,7 @@ pub(crate) struct CommitLog {
 /// What the log's threads share.
 struct Shared {
     files: Arc<dyn Files>,
+    register: Register,
     fatal: Fatal,
     nonces: Nonces,
     segment_bytes: u32,
@@ -126,6 +130,7 @@ impl CommitLog {
         let found = replay::replay(&*files, config, visit)?;
         let live_bytes = found.live.values().map(|segment| segment.live_bytes()).sum();
         let shared = Arc::new(Shared {
+            register: Register::new(Arc::clone(&files), found.registered),
             files,
             fatal,
             nonces,
@@ -301,6 +306,13 @@ impl CommitLog {
             // A thread that panicked has said so; the log is as stopped as it can be.
             thread.join().ok();
         }
+    }
+}
+
+impl Drop for CommitLog {
+    /// Also when a start fails after the log was opened: its threads must not outlive it.
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 

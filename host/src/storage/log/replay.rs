@@ -11,14 +11,15 @@
 //!
 //! The bodies are read, checked and handed on one by one; only one segment is in memory at a time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use granary_core::id::Lsn;
 
 use super::Position;
 use super::format::{BODY_START, GroupView, Incarnation, SegmentHeader, is_untouched};
-use super::segment::{LOG_DIR, Segment, file_number, path};
+use super::register::{self, REGISTER};
+use super::segment::{LOG_DIR, Segment, file_name, file_number, path};
 use crate::storage::StorageError;
 use crate::storage::config::StorageConfig;
 use crate::storage::files::{File, Files, list_finished};
@@ -39,6 +40,8 @@ pub(super) struct Found {
     pub(super) next_lsn: Lsn,
     pub(super) next_incarnation: Incarnation,
     pub(super) next_file: u64,
+    /// The files that count, as the register has them now.
+    pub(super) registered: BTreeSet<u64>,
 }
 
 type Visit<'a> = &'a mut dyn FnMut(Replayed<'_>) -> Result<(), StorageError>;
@@ -60,7 +63,8 @@ struct Walk {
 
 /// Reads the whole log.
 pub(super) fn replay(files: &dyn Files, config: &StorageConfig, visit: Visit<'_>) -> Result<Found, StorageError> {
-    let (candidates, next_file) = candidates(files)?;
+    let before = register::read(files)?;
+    let (candidates, next_file) = candidates(files, before.as_ref())?;
     let next_incarnation = candidates.last().map_or(1, |last| last.header.incarnation + 1);
     let floor = candidates.iter().map(|candidate| candidate.header.lsn_floor).max();
     let mut walk = Walk {
@@ -100,6 +104,11 @@ pub(super) fn replay(files: &dyn Files, config: &StorageConfig, visit: Visit<'_>
     torn.try_for_each(|(segment, _)| segment.wipe())?;
     let (free, odd): (Vec<_>, Vec<_>) = empty.into_iter().map(|(segment, _)| segment).partition(whole);
     // Made for a long record that never got there, or by a host with segments of another size.
+    let kept = live.values().map(|segment| segment.number());
+    let registered: BTreeSet<u64> = kept.chain(free.iter().map(|segment| segment.number())).collect();
+    if before.as_ref() != Some(&registered) {
+        register::write(files, &registered)?;
+    }
     odd.iter().try_for_each(|segment| files.remove(&segment.path()))?;
     let tail = live.last_key_value().map(|(_, segment)| Arc::clone(segment));
     Ok(Found {
@@ -109,16 +118,21 @@ pub(super) fn replay(files: &dyn Files, config: &StorageConfig, visit: Visit<'_>
         next_lsn,
         next_incarnation,
         next_file,
+        registered,
     })
 }
 
 /// All segment files in the order of their incarnations, and the number of the next file.
-fn candidates(files: &dyn Files) -> Result<(Vec<Candidate>, u64), StorageError> {
+fn candidates(files: &dyn Files, registered: Option<&BTreeSet<u64>>) -> Result<(Vec<Candidate>, u64), StorageError> {
     files.make_dir(LOG_DIR)?;
     files.sync_dir("")?;
     let mut candidates = Vec::new();
     let mut next_file = 0;
+    let mut missing = registered.cloned().unwrap_or_default();
     for name in list_finished(files, LOG_DIR)? {
+        if name == REGISTER {
+            continue;
+        }
         let Some(number) = file_number(&name) else {
             return Err(StorageError::Corrupt(format!(
                 "{} is no segment of the log: move it elsewhere",
@@ -126,6 +140,20 @@ fn candidates(files: &dyn Files) -> Result<(Vec<Candidate>, u64), StorageError> 
             )));
         };
         next_file = next_file.max(number + 1);
+        match registered {
+            None => {
+                return Err(StorageError::Corrupt(format!(
+                    "{LOG_DIR}/{REGISTER}, the list of the log's files, is missing, so it isn't known whether all of them \
+                     are there; `granary repair` makes another of those that are"
+                )));
+            }
+            // Made or freed at the moment of a crash: nothing in it counts.
+            Some(registered) if !registered.contains(&number) => {
+                files.remove(&path(&name))?;
+                continue;
+            }
+            Some(_) => missing.remove(&number),
+        };
         let file = files.open(&path(&name))?;
         let len = file.len()?;
         let mut bytes = vec![0; len.min(u64::from(BODY_START)) as usize];
@@ -140,6 +168,12 @@ fn candidates(files: &dyn Files) -> Result<(Vec<Candidate>, u64), StorageError> 
                 )));
             }
         }
+    }
+    if let Some(number) = missing.first() {
+        return Err(StorageError::Corrupt(format!(
+            "{} is missing: commits were in it; `granary repair` would leave them out, and all later ones",
+            path(&file_name(*number))
+        )));
     }
     candidates.sort_by_key(|candidate| candidate.header.incarnation);
     let twice = candidates

@@ -11,10 +11,11 @@ use std::sync::{Arc, OnceLock};
 use granary_core::id::Lsn;
 
 use super::format::{BODY_START, Incarnation, SegmentHeader};
+use super::register::Register;
 use crate::storage::files::{File, Files, UNFINISHED};
 
 /// The folder of the log.
-pub(super) const LOG_DIR: &str = "log";
+pub(crate) const LOG_DIR: &str = "log";
 static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
 
 /// One use of a segment file.
@@ -69,6 +70,10 @@ impl Segment {
         path(&self.name)
     }
 
+    pub(super) fn number(&self) -> u64 {
+        file_number(&self.name).expect("segments' names are made of their numbers")
+    }
+
     pub(super) fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
@@ -102,12 +107,12 @@ impl Segment {
     }
 
     /// Puts the file and its header onto the disk, unless they are there. Must be done before the first group is written.
-    pub(super) fn prepare(&self, files: &dyn Files) -> io::Result<()> {
+    pub(super) fn prepare(&self, files: &dyn Files, register: &Register) -> io::Result<()> {
         if self.prepared.load(Ordering::Acquire) {
             return Ok(());
         }
         match self.file() {
-            None => self.create(files)?,
+            None => self.create(files, register)?,
             Some(file) => {
                 // After a crash there is the old header or the new one: it lies within one sector.
                 file.write_at(&self.header.encode(), 0)?;
@@ -127,7 +132,7 @@ impl Segment {
     }
 
     /// Makes the file. It gets its name only when it's complete.
-    fn create(&self, files: &dyn Files) -> io::Result<()> {
+    fn create(&self, files: &dyn Files, register: &Register) -> io::Result<()> {
         let unfinished = path(&format!("{}{UNFINISHED}", self.name));
         let file = files.create(&unfinished)?;
         let mut at = 0;
@@ -140,6 +145,7 @@ impl Segment {
         file.sync()?;
         files.rename(&unfinished, &self.path())?;
         files.sync_dir(LOG_DIR)?;
+        register.enter(self.number())?;
         self.file.set(file).ok().expect("a planned segment is made once");
         Ok(())
     }

@@ -40,7 +40,7 @@ impl Shared {
             let mut state = self.lock();
             state.plan(self, u64::from(self.segment_bytes))
         };
-        segment.prepare(&*self.files)?;
+        segment.prepare(&*self.files, &self.register)?;
         self.lock().free.push_back(segment);
         Ok(())
     }
@@ -49,11 +49,12 @@ impl Shared {
     pub(super) fn recycle(&self, segment: &Segment) -> io::Result<()> {
         if segment.header.file_len != u64::from(self.segment_bytes) {
             self.keep_floor()?;
+            self.register.strike(segment.number())?;
             self.files.remove(&segment.path())?;
             return self.files.sync_dir(super::segment::LOG_DIR);
         }
         let next = self.lock().next_use(self, segment);
-        next.prepare(&*self.files)?;
+        next.prepare(&*self.files, &self.register)?;
         self.lock().free.push_back(Arc::new(next));
         Ok(())
     }
@@ -70,7 +71,7 @@ impl Shared {
         let Some(segment) = renewed else {
             return self.make_spare();
         };
-        segment.prepare(&*self.files)?;
+        segment.prepare(&*self.files, &self.register)?;
         self.lock().free.push_back(Arc::new(segment));
         Ok(())
     }

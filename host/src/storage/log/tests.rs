@@ -228,7 +228,7 @@ fn a_missing_segment_in_the_middle_is_corruption() {
     drop(log);
     files.remove(&middle).unwrap();
     let message = corrupt(&files);
-    assert!(message.contains("damaged"), "{message}");
+    assert!(message.contains(&format!("{middle} is missing")), "{message}");
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn next_group(shared: &Shared) -> Option<Arc<Written>> {
 
 fn write(shared: &Shared, group: &Written) -> io::Result<()> {
     let segment = &group.segment;
-    segment.prepare(&*shared.files)?;
+    segment.prepare(&*shared.files, &shared.register)?;
     let file = segment.file().expect("just prepared");
     file.write_at(&group.bytes, group.offset)?;
     file.sync()

@@ -1,0 +1,73 @@
+//! Where damaged files go instead of being deleted: `quarantine/<seconds since 1970>/`, under the names that they had.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub(crate) const QUARANTINE: &str = "quarantine";
+
+/// One folder in the quarantine, made when the first file goes there.
+#[derive(Debug)]
+pub(crate) struct Quarantine {
+    root: PathBuf,
+    /// Relative to the root.
+    folder: PathBuf,
+}
+
+impl Quarantine {
+    /// A folder of its own for this moment. The clock only names it: one that jumps can't make two of them the same.
+    pub(crate) fn new(root: &Path) -> Quarantine {
+        let seconds = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |time| time.as_secs());
+        let names = (0u32..).map(|n| match n {
+            0 => seconds.to_string(),
+            n => format!("{seconds}-{n}"),
+        });
+        let mut folders = names.map(|name| Path::new(QUARANTINE).join(name));
+        let folder = folders
+            .find(|folder| !root.join(folder).exists())
+            .expect("there are fewer folders than numbers");
+        Quarantine {
+            root: root.to_owned(),
+            folder,
+        }
+    }
+
+    /// The folder's path within the data folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Moves a file or folder there; lasts on return. Fine when it's gone already.
+    pub(crate) fn take(&self, path: &str) -> io::Result<()> {
+        let from = self.root.join(path);
+        if !from.exists() {
+            return Ok(());
+        }
+        fs::rename(&from, self.place(path)?)?;
+        sync(from.parent().unwrap_or(&self.root))
+    }
+
+    /// Copies a file there; lasts on return.
+    pub(crate) fn copy(&self, path: &str) -> io::Result<()> {
+        let to = self.place(path)?;
+        fs::copy(self.root.join(path), &to)?;
+        sync(&to)
+    }
+
+    fn place(&self, path: &str) -> io::Result<PathBuf> {
+        let to = self.root.join(&self.folder).join(path);
+        let above = to.parent().expect("it has a name");
+        fs::create_dir_all(above)?;
+        sync(above)?;
+        sync(&self.root.join(QUARANTINE))?;
+        sync(&self.root)?;
+        Ok(to)
+    }
+}
+
+fn sync(path: &Path) -> io::Result<()> {
+    fs::File::open(path)?.sync_all()
+}
