@@ -195,8 +195,13 @@ impl Checkpointer {
         let mut all: Vec<_> = listed.iter().map(|(grain, _)| grain).chain(&grains).collect();
         all.sort_unstable();
         all.dedup();
-        match self.round(segments, &all) {
-            Ok(()) => true,
+        match self.round(segments, &all, &listed) {
+            Ok(stuck) if stuck.is_empty() => true,
+            Ok(stuck) => {
+                let again = listed.iter().filter(|(grain, _)| stuck.contains(&grain));
+                again.for_each(|(grain, segment)| self.index.enlist(grain, *segment));
+                self.wait_for_space(Vec::new())
+            }
             Err(StorageError::Io(error)) if error.kind() == io::ErrorKind::StorageFull => {
                 tracing::warn!(%error, "no checkpoint for want of space, will try again");
                 listed
@@ -221,13 +226,27 @@ impl Checkpointer {
         !wanted.stop
     }
 
-    fn round(&self, segments: &[Incarnation], grains: &[&GrainName]) -> Result<(), StorageError> {
+    /// Returns the grains that can't be written, since what is stored of them is damaged. Their commits stay in the log, and so do
+    /// the segments from the first that has one of them; all others are served as ever.
+    fn round<'a>(
+        &self,
+        segments: &[Incarnation],
+        grains: &[&'a GrainName],
+        listed: &[(GrainName, Incarnation)],
+    ) -> Result<Vec<&'a GrainName>, StorageError> {
+        let mut stuck = Vec::new();
         // Read once: an image never covers a commit that isn't durable.
         let durable = self.log.durable();
         let mut written = Vec::new();
         let mut chunk = Chunk::default();
         for grain in grains {
-            self.write_grain(grain, durable, &mut chunk)?;
+            match self.write_grain(grain, durable, &mut chunk) {
+                Err(StorageError::Corrupt(what)) => {
+                    tracing::error!(%grain, what, "a grain can't be checkpointed: `granary repair` says what is damaged");
+                    stuck.push(*grain);
+                }
+                written => written?,
+            }
             if chunk.written.len() >= self.batch_grains {
                 written.append(&mut self.apply(std::mem::take(&mut chunk))?);
             }
@@ -237,17 +256,29 @@ impl Checkpointer {
         for (grain, seq) in &written {
             self.index.drop_upto(grain, *seq);
         }
+        let first_kept = listed.iter().filter(|(grain, _)| stuck.contains(&grain));
+        let first_kept = first_kept.map(|(_, segment)| *segment).min();
         segments
             .iter()
+            .filter(|segment| first_kept.is_none_or(|kept| **segment < kept))
             .try_for_each(|segment| self.log.free(*segment))
             .map_err(unretryable)?;
         self.images.remove_doomed()?;
         self.images.retire_sparse();
         while let Some(sparse) = self.images.sparse() {
-            self.empty_image_file(sparse)?;
+            match self.empty_image_file(sparse) {
+                Err(StorageError::Corrupt(what)) => {
+                    tracing::error!(
+                        what,
+                        "an image file can't be emptied: `granary repair` says what is damaged"
+                    );
+                    break;
+                }
+                emptied => emptied?,
+            }
         }
         self.rounds.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+        Ok(stuck)
     }
 
     /// Adds a grain's next image to `chunk`.
