@@ -35,15 +35,21 @@ impl Held {
         }
         let count = self.count().saturating_add_signed(more);
         self.0.store(count, Ordering::Relaxed);
-        let mut value = Vec::new();
-        put_varint(&mut value, count);
-        Some((key(), Some(value)))
+        let (key, value) = record(count);
+        Some((key, Some(value)))
     }
 
     /// The count.
     pub(crate) fn count(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
+}
+
+/// What the snapshot store holds of a count.
+pub(crate) fn record(count: u64) -> (Vec<u8>, Vec<u8>) {
+    let mut value = Vec::new();
+    put_varint(&mut value, count);
+    (key(), value)
 }
 
 fn key() -> Vec<u8> {

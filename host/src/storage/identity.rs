@@ -4,7 +4,10 @@
 //! granary data folder 1
 //! host 0123456789abcdef0123456789abcdef
 //! incarnation 7
+//! check 0123456789abcdef
 //! ```
+//!
+//! The check is the start of the blake3 of the lines above.
 
 use std::fs;
 use std::io;
@@ -38,9 +41,15 @@ impl Identity {
         self.incarnation == 1
     }
 
+    fn text(&self) -> String {
+        let lines = format!("{FIRST_LINE}\nhost {}\nincarnation {}\n", self.host, self.incarnation);
+        let check = blake3::hash(lines.as_bytes()).to_hex();
+        format!("{lines}check {}\n", &check[..16])
+    }
+
     /// Makes it last. Done when all else is open: a folder with an identity has all that belongs to one.
     pub(crate) fn keep(&self, files: &dyn Files) -> Result<(), StorageError> {
-        let text = format!("{FIRST_LINE}\nhost {}\nincarnation {}\n", self.host, self.incarnation);
+        let text = self.text();
         Ok(write_atomically(files, "", IDENTITY, text.as_bytes())?)
     }
 }
@@ -66,15 +75,33 @@ pub(crate) fn next(files: &dyn Files) -> Result<Identity, StorageError> {
 
 /// What is wrong with a file that isn't an identity.
 fn wrong(bytes: &[u8]) -> String {
-    let first = std::str::from_utf8(bytes).ok().and_then(|text| text.lines().next());
-    match first.and_then(|line| line.strip_prefix(FOLDER)) {
-        Some(form) if form.parse().is_ok_and(|form: u32| form > FORM) => format!(
+    match newer_form(bytes) {
+        Some(form) => format!(
             "the data folder has form {form}, and this host knows forms up to {FORM}: start it with the newer host that made it"
         ),
         _ => format!(
             "the file `{IDENTITY}` isn't what a host wrote: put it back from a copy, or let `granary repair` make another"
         ),
     }
+}
+
+/// Whether the folder was made by a newer host.
+pub(crate) fn is_newer(files: &dyn Files) -> bool {
+    read_all(files, IDENTITY).is_ok_and(|bytes| newer_form(&bytes).is_some())
+}
+
+/// An identity that no host has had.
+pub(crate) fn fresh() -> io::Result<Identity> {
+    Ok(Identity {
+        host: new_host()?,
+        incarnation: 1,
+    })
+}
+
+fn newer_form(bytes: &[u8]) -> Option<u32> {
+    let first = std::str::from_utf8(bytes).ok()?.lines().next()?;
+    let form = first.strip_prefix(FOLDER)?.parse().ok()?;
+    (form > FORM).then_some(form)
 }
 
 /// Why a folder without an identity isn't taken for a new one.
@@ -91,7 +118,9 @@ fn parse(bytes: &[u8]) -> Option<Identity> {
     }
     let host = lines.next()?.strip_prefix("host ")?.parse().ok()?;
     let incarnation = lines.next()?.strip_prefix("incarnation ")?.parse().ok()?;
-    (lines.next().is_none() && incarnation < u32::MAX).then_some(Identity { host, incarnation })
+    let identity = Identity { host, incarnation };
+    // Whole and unchanged: a lower incarnation would use ballots again.
+    (incarnation < u32::MAX && identity.text().as_bytes() == bytes).then_some(identity)
 }
 
 fn new_host() -> io::Result<HostId> {
@@ -134,17 +163,18 @@ mod tests {
 
     #[test]
     fn an_identity_is_read_back_and_anything_else_is_none() {
-        let good = format!("{FIRST_LINE}\nhost {}\nincarnation 7\n", HostId([0xab; 16]));
         let identity = Identity {
             host: HostId([0xab; 16]),
             incarnation: 7,
         };
+        let good = identity.text();
         assert_eq!(parse(good.as_bytes()), Some(identity));
         for bad in [
             "",
             "x",
             &good[..good.len() - 3],
             &good.replace("host", "hos"),
+            &good.replace("incarnation 7", "incarnation 6"),
             &format!("{good}x"),
         ] {
             assert_eq!(parse(bad.as_bytes()), None, "{bad:?}");

@@ -24,7 +24,7 @@ use super::files::{File, Files, list_finished};
 use super::head_value::{ImageRef, PackedImage};
 use super::heads::{HeadChange, Heads, Table, image_file_key};
 
-const IMAGE_DIR: &str = "images";
+pub(crate) const IMAGE_DIR: &str = "images";
 const ENTRY_HEADER_LEN: usize = 56;
 const MAGIC: [u8; 4] = *b"IMG1";
 const UNPOISONED: &str = "no thread panics while it holds the image files' lock";
@@ -67,12 +67,14 @@ impl ImageFiles {
         for name in list_finished(&*files, IMAGE_DIR)? {
             let number = file_number(&name);
             match number.and_then(|number| Some((number, records.get(&number)?))) {
+                // A file of somebody else's isn't ours to remove.
+                None if number.is_none() => {}
                 None => files.remove(&path(&name))?,
                 Some((number, &(len, live))) => {
                     let file = files.open(&path(&name))?;
                     if file.len()? < len {
                         return Err(StorageError::Corrupt(format!(
-                            "{} is shorter than the {len} bytes that were synced",
+                            "{} is shorter than the {len} bytes that were synced; `granary repair` would give up what was in the rest",
                             path(&name)
                         )));
                     }
@@ -83,7 +85,7 @@ impl ImageFiles {
         if let Some(missing) = records.keys().find(|number| !state.known.contains_key(number)) {
             let name = path(&file_name(*missing));
             return Err(StorageError::Corrupt(format!(
-                "{name} is missing: images of grains are in it"
+                "{name} is missing: images of grains were in it; put it back, or let `granary repair` give them up"
             )));
         }
         state.next_number = state.known.last_key_value().map_or(0, |(number, _)| number + 1);
@@ -255,31 +257,66 @@ impl ImageFiles {
         let Some(file) = self.lock().known.get(&place.file).map(|known| Arc::clone(&known.file)) else {
             return Ok(None);
         };
-        let mut bytes = vec![0; place.entry_len as usize];
-        file.read_at(&mut bytes, place.offset)?;
-        let header = bytes.get(..ENTRY_HEADER_LEN).and_then(EntryHeader::decode);
-        let image = header.filter(|header| header.hash == place.hash && header.entry_len() == place.entry_len);
-        let image = image.map(|header| {
-            let start = ENTRY_HEADER_LEN + header.key_len;
-            PackedImage {
-                raw_len: header.raw_len,
-                bytes: bytes[start..start + header.image_len].to_vec(),
-            }
-        });
-        match image.filter(|image| *blake3::hash(&image.bytes).as_bytes() == place.hash) {
-            Some(image) => Ok(Some(image)),
-            None => Err(StorageError::Corrupt(format!(
-                "the image at byte {} of {} isn't what was written there",
-                place.offset,
-                path(&file_name(place.file))
-            ))),
-        }
+        read_entry(&*file, place).map(Some)
     }
 
     /// Bytes of all files.
     pub(crate) fn bytes(&self) -> u64 {
         self.lock().known.values().map(|file| file.len).sum()
     }
+}
+
+/// The image at a place, checked.
+pub(crate) fn read_entry(file: &dyn File, place: &ImageRef) -> Result<PackedImage, StorageError> {
+    let damaged = || {
+        StorageError::Corrupt(format!(
+            "the image at byte {} of {} isn't what was written there; `granary repair` would give it up",
+            place.offset,
+            path(&file_name(place.file))
+        ))
+    };
+    let len = usize::try_from(place.entry_len).map_err(|_| damaged())?;
+    if place
+        .offset
+        .checked_add(place.entry_len)
+        .is_none_or(|end| end > file.len().unwrap_or(0))
+    {
+        return Err(damaged());
+    }
+    let mut bytes = vec![0; len];
+    file.read_at(&mut bytes, place.offset)?;
+    let header = bytes.get(..ENTRY_HEADER_LEN).and_then(EntryHeader::decode);
+    let header = header.filter(|header| header.hash == place.hash && header.entry_len() == place.entry_len);
+    let image = header.map(|header| {
+        let start = ENTRY_HEADER_LEN + header.key_len;
+        PackedImage {
+            raw_len: header.raw_len,
+            bytes: bytes[start..start + header.image_len].to_vec(),
+        }
+    });
+    image
+        .filter(|image| *blake3::hash(&image.bytes).as_bytes() == place.hash)
+        .ok_or_else(damaged)
+}
+
+/// The keys of a file's entries up to `len`, and whether that could be read to its end.
+pub(crate) fn walk(file: &dyn File, len: u64) -> io::Result<(Vec<Vec<u8>>, bool)> {
+    let mut keys = Vec::new();
+    let (mut offset, len, whole) = (0, len.min(file.len()?), file.len()? >= len);
+    while offset < len {
+        let mut header = [0; ENTRY_HEADER_LEN];
+        if offset + ENTRY_HEADER_LEN as u64 > len {
+            return Ok((keys, false));
+        }
+        file.read_at(&mut header, offset)?;
+        let header = EntryHeader::decode(&header).filter(|header| offset + header.entry_len() <= len);
+        let Some(header) = header else { return Ok((keys, false)) };
+        let mut key = vec![0; header.key_len];
+        file.read_at(&mut key, offset + ENTRY_HEADER_LEN as u64)?;
+        keys.push(key);
+        offset += header.entry_len();
+    }
+    Ok((keys, whole))
 }
 
 impl ImageFile {
@@ -289,11 +326,27 @@ impl ImageFile {
 
     /// What the snapshot store holds of it.
     fn record(&self) -> Vec<u8> {
-        let mut record = Vec::new();
-        put_varint(&mut record, self.len);
-        put_varint(&mut record, self.live);
-        record
+        record(self.len, self.live)
     }
+}
+
+/// What the snapshot store holds of a file of `len` bytes, of which `live` are referred to.
+pub(crate) fn record(len: u64, live: u64) -> Vec<u8> {
+    let mut record = Vec::new();
+    put_varint(&mut record, len);
+    put_varint(&mut record, live);
+    record
+}
+
+/// Numbers and lengths of the files in the snapshot store's content.
+pub(crate) fn records(values: &BTreeMap<Vec<u8>, Vec<u8>>) -> Vec<(u64, u64)> {
+    let prefix = Table::ImageFile.prefix();
+    let records = values.range(vec![prefix]..vec![prefix + 1]);
+    let read = |key: &[u8], value: &[u8]| {
+        let number = u64::from_be_bytes(key[1..].try_into().ok()?);
+        Some((number, Reader::new(value).varint().ok()?))
+    };
+    records.filter_map(|(key, value)| read(key, value)).collect()
 }
 
 /// A failed sync is not to be tried again, also when it fails for want of space.
@@ -354,7 +407,7 @@ impl EntryHeader {
     }
 }
 
-fn encode_entry(key: &[u8], image: &PackedImage, hash: &[u8; 32]) -> Vec<u8> {
+pub(crate) fn encode_entry(key: &[u8], image: &PackedImage, hash: &[u8; 32]) -> Vec<u8> {
     let mut entry = Vec::with_capacity(ENTRY_HEADER_LEN + key.len() + image.bytes.len() + 8);
     entry.extend_from_slice(&MAGIC);
     entry.extend_from_slice(&(key.len() as u32).to_le_bytes());
@@ -367,15 +420,15 @@ fn encode_entry(key: &[u8], image: &PackedImage, hash: &[u8; 32]) -> Vec<u8> {
     entry
 }
 
-fn path(name: &str) -> String {
+pub(crate) fn path(name: &str) -> String {
     format!("{IMAGE_DIR}/{name}")
 }
 
-fn file_name(number: u64) -> String {
+pub(crate) fn file_name(number: u64) -> String {
     format!("{number:08}.img")
 }
 
-fn file_number(name: &str) -> Option<u64> {
+pub(crate) fn file_number(name: &str) -> Option<u64> {
     let number = name.strip_suffix(".img")?.parse().ok()?;
     (file_name(number) == name).then_some(number)
 }

@@ -52,6 +52,7 @@ use granary_core::reply_table::ReplyTable;
 
 pub use self::config::StorageConfig;
 pub use self::memory::MemoryStorage;
+pub use self::repair::{LostGrain, LostRevision, Repair, RepairReport};
 pub use self::sled::SledStorage;
 
 /// Where the snapshot store's files are.

@@ -75,7 +75,7 @@ impl ModuleFiles {
     }
 }
 
-fn path(module: &ModuleHash) -> String {
+pub(crate) fn path(module: &ModuleHash) -> String {
     join(MODULE_DIR, &module.to_string())
 }
 

@@ -17,6 +17,7 @@ mod group;
 mod read;
 pub(crate) mod register;
 mod replay;
+pub(crate) mod salvage;
 mod segment;
 mod spare;
 #[cfg(test)]

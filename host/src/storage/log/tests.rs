@@ -308,7 +308,7 @@ fn a_record_longer_than_a_segment_has_a_file_of_its_own() {
     again.log.free(positions[1].incarnation).unwrap();
     assert!(
         !files
-            .list(segment::LOG_DIR)
+            .list(LOG_DIR)
             .unwrap()
             .iter()
             .any(|name| path(name) == long)
@@ -421,7 +421,7 @@ fn a_header_says_what_it_is_made_of() {
     // Two uses never share a nonce.
     log.log.seal();
     log.log.free(position.incarnation).unwrap();
-    let name = files.list(segment::LOG_DIR).unwrap()[0].clone();
+    let name = files.list(LOG_DIR).unwrap()[0].clone();
     let next = SegmentHeader::decode(&files.bytes(&path(&name))).unwrap();
     assert!(next.nonce != header.nonce && next.incarnation > header.incarnation);
 }

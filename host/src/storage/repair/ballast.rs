@@ -64,3 +64,34 @@ impl Ballast {
         self.files.allocate(BALLAST, self.bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::files::faulty::{Faults, FaultyFiles, Power};
+
+    #[test]
+    fn the_ballast_is_taken_when_there_is_room_and_given_back_when_there_is_none() {
+        let files = FaultyFiles::new(Power::steady());
+        let free = |free| {
+            files.set_faults(Faults {
+                free: Some(free),
+                ..Faults::default()
+            });
+        };
+        let ballast = Ballast::new(Arc::new(files.clone()), 100);
+        free(299);
+        ballast.load();
+        assert_eq!(files.list("").unwrap().len(), 0, "it would have filled the disk");
+        free(300);
+        ballast.load();
+        assert_eq!(files.list("").unwrap(), [BALLAST]);
+        assert_eq!(files.space().unwrap().free, 200);
+        ballast.relieve();
+        assert_eq!(files.list("").unwrap(), [BALLAST]);
+        free(99);
+        ballast.relieve();
+        assert_eq!(files.list("").unwrap().len(), 0);
+        assert_eq!(files.space().unwrap().free, 199);
+    }
+}

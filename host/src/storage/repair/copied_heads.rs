@@ -142,6 +142,7 @@ fn write_copy(inner: &dyn Heads, files: &dyn Files, host: HostId, round: Round) 
     copy.sync(round)?;
     copy.end(round)?;
     copy.publish(files)?;
+    copy.older(files)?.iter().try_for_each(|path| files.remove(path))?;
     let limit = 2 * copy.bytes() + SLACK_BYTES;
     Ok((copy, limit))
 }
@@ -212,7 +213,7 @@ fn short(key: &[u8]) -> u128 {
     u128::from_le_bytes(blake3::hash(key).as_bytes()[..16].try_into().expect("16 bytes"))
 }
 
-fn round_of(value: &[u8]) -> Option<Round> {
+pub(crate) fn round_of(value: &[u8]) -> Option<Round> {
     let (_, round) = value.split_last_chunk::<ROUND_LEN>()?;
     Some(u64::from_le_bytes(*round))
 }
@@ -222,7 +223,7 @@ pub(crate) fn bare(value: &[u8]) -> &[u8] {
     &value[..value.len().saturating_sub(ROUND_LEN)]
 }
 
-fn with_round((key, value): HeadChange, round: Round) -> HeadChange {
+pub(crate) fn with_round((key, value): HeadChange, round: Round) -> HeadChange {
     let value = value.map(|mut value| {
         value.extend_from_slice(&round.to_le_bytes());
         value

@@ -68,6 +68,8 @@ pub(crate) struct Contents {
     pub(crate) clean: bool,
     /// Bytes up to the end of the last sound block.
     pub(crate) len: u64,
+    /// What is wrong with it, if it couldn't be read to its end.
+    pub(crate) damage: Option<String>,
     number: u64,
     salt: [u8; 16],
 }
@@ -129,18 +131,19 @@ impl Copy {
         })
     }
 
-    /// Gives a new copy its name, durably, and removes older ones.
+    /// Gives a new copy its name, durably. From then on it counts.
     pub(crate) fn publish(&self, files: &dyn Files) -> io::Result<()> {
         self.file.sync()?;
         let name = path(self.number);
         files.rename(&format!("{name}{UNFINISHED}"), &name)?;
-        files.sync_dir(COPY_DIR)?;
-        for other in files.list(COPY_DIR)? {
-            if file_number(&other).is_some_and(|number| number < self.number) {
-                files.remove(&join(COPY_DIR, &other))?;
-            }
-        }
-        Ok(())
+        files.sync_dir(COPY_DIR)
+    }
+
+    /// Paths of the copies before this one, which count no more.
+    pub(crate) fn older(&self, files: &dyn Files) -> io::Result<Vec<String>> {
+        let names = files.list(COPY_DIR)?.into_iter();
+        let older = names.filter(|name| file_number(name).is_some_and(|number| number < self.number));
+        Ok(older.map(|name| join(COPY_DIR, &name)).collect())
     }
 
     /// Goes on behind what was read.
@@ -212,6 +215,15 @@ impl Copy {
 
 /// Reads the newest copy and hands its changes on in order. Those of a round come with its end known, so after all of them were read.
 pub(crate) fn read(files: &dyn Files, visit: &mut dyn FnMut(Change<'_>)) -> Result<Contents, CopyError> {
+    let contents = read_front(files, visit)?;
+    match contents.damage {
+        Some(damage) => Err(CopyError::Damaged(damage)),
+        None => Ok(contents),
+    }
+}
+
+/// The same, but stops at damage.
+pub(crate) fn read_front(files: &dyn Files, visit: &mut dyn FnMut(Change<'_>)) -> Result<Contents, CopyError> {
     let (number, file, salt, host) = newest(files)?;
     let file_len = file.len()?;
     let mut contents = Contents {
@@ -219,6 +231,7 @@ pub(crate) fn read(files: &dyn Files, visit: &mut dyn FnMut(Change<'_>)) -> Resu
         ended: 0,
         clean: true,
         len: HEADER_LEN as u64,
+        damage: None,
         number,
         salt,
     };
@@ -234,12 +247,12 @@ pub(crate) fn read(files: &dyn Files, visit: &mut dyn FnMut(Change<'_>)) -> Resu
         }
     }
     if let Some(at) = later_end(&*file, &salt, contents.len, file_len)? {
-        return Err(CopyError::Damaged(format!(
+        contents.damage = Some(format!(
             "{}, the copy of the snapshot store, is damaged at byte {}: what's at byte {at} was written later; `granary \
              repair` makes another from the store",
             path(number),
             contents.len
-        )));
+        ));
     }
     contents.clean = open.is_empty() && contents.len == file_len;
     open.iter().for_each(|payload| hand_on(false, payload, visit));

@@ -114,6 +114,10 @@ fn judge(opened: Result<Arc<dyn Heads>, StorageError>, files: &dyn Files) -> Res
             copy::read(files, &mut |_| ())?;
             return Ok(Judged::Damaged(why));
         }
+        Err(StorageError::Io(error)) if is_sleds(&error) => {
+            copy::read(files, &mut |_| ())?;
+            return Ok(Judged::Damaged(error.to_string()));
+        }
         Err(other) => return Err(other),
     };
     let before = panics::seen();
@@ -127,6 +131,7 @@ fn judge(opened: Result<Arc<dyn Heads>, StorageError>, files: &dyn Files) -> Res
             copy::read(files, &mut |_| ())?;
             Ok(Judged::Damaged(why))
         }
+        Ok(Err(StorageError::Io(error))) if is_sleds(&error) => Ok(Judged::Damaged(error.to_string())),
         Ok(Err(other)) => Err(other),
         Ok(Ok((contents, compared))) if compared.newest > contents.ended + 1 => Err(StorageError::Corrupt(format!(
             "the copy of the snapshot store ends with round {}, and the store has values of round {}: the end of the copy is \
@@ -139,6 +144,11 @@ fn judge(opened: Result<Arc<dyn Heads>, StorageError>, files: &dyn Files) -> Res
             compared.stale, compared.risen
         ))),
     }
+}
+
+/// Whether an error is sled's opinion of what it read, not the operating system's.
+fn is_sleds(error: &io::Error) -> bool {
+    error.raw_os_error().is_none() && error.kind() != io::ErrorKind::StorageFull
 }
 
 /// Puts the store aside and makes another from the copy.
@@ -190,7 +200,7 @@ pub(crate) fn is_empty(heads: &dyn Heads) -> Result<bool, StorageError> {
 fn of_another(identity: &Identity) -> StorageError {
     StorageError::Corrupt(format!(
         "`identity` says that this is host {}, and the copy of the snapshot store is of another: files of two data folders \
-         were mixed; put back those that belong together",
+         were mixed, or the file is damaged; put back those that belong together, or let `granary repair` go by the copy",
         identity.host
     ))
 }
