@@ -12,6 +12,7 @@ mod file;
 mod http_limits;
 mod inspect;
 mod ls;
+mod repair;
 mod rm;
 mod rollback;
 mod status;
@@ -47,6 +48,8 @@ enum Verb {
     Ls(ls::Ls),
     /// Shows what a host knows of a grain
     Inspect(inspect::Inspect),
+    /// Examines a data folder that a host refuses to start on, and repairs it
+    Repair(repair::Repair),
     /// Deletes a grain
     Rm(rm::Rm),
     /// Shows a host and what is deployed on it
@@ -112,6 +115,7 @@ fn main() -> ExitCode {
         Verb::Call(call) => call.run(),
         Verb::Ls(ls) => ls.run(),
         Verb::Inspect(inspect) => inspect.run(),
+        Verb::Repair(repair) => repair.run(),
         Verb::Rm(rm) => rm.run(),
         Verb::Status(status) => status.run(),
         Verb::CompileChild => return granary_host::wasm::compile_child(),
@@ -150,6 +154,7 @@ mod tests {
             "granary call counter/a add n=1 m=2 --host http://h:1",
             "granary ls counter --prefix a --json",
             "granary inspect counter/a --json",
+            "granary repair --data d --yes --json",
             "granary rm counter/a",
             "granary status --json",
         ] {

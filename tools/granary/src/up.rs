@@ -157,7 +157,7 @@ async fn serve(config: HostConfig) -> Result<(), Failure> {
 const LOG_DEFAULT: &str = "info,wasmtime_wasi=warn,wiggle=warn";
 
 /// Logs go to stderr; `GRANARY_LOG` filters them as `RUST_LOG` does elsewhere.
-fn start_logging() {
+pub(crate) fn start_logging() {
     let filter = EnvFilter::try_from_env("GRANARY_LOG").unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
     tracing_subscriber::fmt()
         .with_env_filter(filter)

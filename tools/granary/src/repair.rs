@@ -1,0 +1,78 @@
+//! `granary repair`: what is damaged in a data folder, what a repair would lose, and the repair.
+//!
+//! It works on the folder itself, with no host running. Without `--yes` it asks, and where nobody can be asked it only reports.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+
+use clap::Args;
+use granary_host::storage::{Repair as Repairing, RepairReport, StorageConfig, StorageError};
+use serde_json::json;
+
+use crate::Failure;
+
+/// Examines a data folder and repairs it; no host may run on it
+#[derive(Args, Debug)]
+pub(crate) struct Repair {
+    /// The host's data folder
+    #[arg(long, env = "GRANARY_DATA", value_name = "DIR", default_value = "granary-data")]
+    data: PathBuf,
+    /// Repairs without asking, whatever it loses
+    #[arg(long)]
+    yes: bool,
+    /// Prints JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Repair {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        crate::up::start_logging();
+        let refused = |error: StorageError| Failure::Refused(error.to_string());
+        let repairing = Repairing::examine(&self.data).map_err(refused)?;
+        let report = repairing.report().clone();
+        if !self.json {
+            print!("{report}");
+        }
+        if report.is_sound() {
+            self.tell(&report, None);
+            return Ok(());
+        }
+        if !self.agreed() {
+            self.tell(&report, None);
+            let what = "nothing was changed: `granary repair --yes` repairs the folder".to_owned();
+            return Err(Failure::Refused(what));
+        }
+        let quarantine = repairing.mend(StorageConfig::default()).map_err(refused)?;
+        self.tell(&report, Some(&quarantine));
+        Ok(())
+    }
+
+    /// Whether the repair is wanted.
+    fn agreed(&self) -> bool {
+        if self.yes {
+            return true;
+        }
+        if self.json || !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+            return false;
+        }
+        print!("Repair? Damaged files are kept in a folder `quarantine`. [y/N] ");
+        // A terminal that fails says no.
+        let mut answer = String::new();
+        io::stdout().flush().is_ok()
+            && io::stdin().lock().read_line(&mut answer).is_ok()
+            && matches!(answer.trim(), "y" | "Y" | "yes")
+    }
+
+    fn tell(&self, report: &RepairReport, quarantine: Option<&PathBuf>) {
+        if self.json {
+            let value = json!({ "report": report, "loses": report.loses(), "repaired": quarantine.is_some(), "quarantine": quarantine });
+            println!("{value:#}");
+        } else if let Some(quarantine) = quarantine {
+            println!(
+                "repaired: a host starts on the folder; what was damaged is in {}",
+                quarantine.display()
+            );
+        }
+    }
+}
