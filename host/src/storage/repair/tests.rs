@@ -89,7 +89,7 @@ impl World {
     }
 
     fn deploy(&mut self, storage: &SledStorage, part: u64) {
-        let bytes = vec![part as u8; 3000];
+        let bytes = vec![part as u8 + 1; 3000];
         let module = storage.put_module(&bytes).unwrap();
         self.modules.push((module, bytes));
         let record = ModuleRecord {
@@ -357,7 +357,9 @@ fn a_flipped_bit_in_a_file_of_each_kind_is_noticed_or_harmless() {
     let world = World::new();
     let mut outcomes: BTreeMap<(String, Outcome), u32> = BTreeMap::new();
     for file in world.files() {
-        for seed in 0..10 {
+        // There are many segments, all of a kind.
+        let seeds = if file.starts_with("log") { 3 } else { 8 };
+        for seed in 0..seeds {
             let what = format!("{} flipped with seed {seed}", file.display());
             let outcome = world.damage(&what, |dir| {
                 flip(&dir.join(&file), &mut Noise::new(seed));
