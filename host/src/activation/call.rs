@@ -131,11 +131,13 @@ impl TurnCalls {
         Ok(Sent { target, token, reply })
     }
 
+    fn time_left(&self) -> Duration {
+        Duration::from_nanos(self.deadline.nanos_since(self.driver.parts().clock.time()))
+    }
+
     async fn receive(&self, sent: Result<Sent, CallFailure>) -> Result<Vec<u8>, CallFailure> {
         let mut sent = sent?;
-        let parts = self.driver.parts();
-        let left = Duration::from_nanos(self.deadline.nanos_since(parts.clock.time()));
-        let answer = match tokio::time::timeout(left, &mut sent.reply).await {
+        let answer = match tokio::time::timeout(self.time_left(), &mut sent.reply).await {
             Ok(answer) => answer,
             Err(_) => {
                 sent.target.withdraw(sent.token);
@@ -179,6 +181,10 @@ impl TurnHost for TurnHandle {
         })
     }
 
+    fn time_left(&self) -> Duration {
+        self.0.time_left()
+    }
+
     fn log(&self, level: LogLevel, source: LogSource, message: &str) {
         record::write(self.0.driver.name(), self.0.id, level, source, message);
     }
@@ -220,6 +226,7 @@ pub(super) fn turn_failure(failure: &TurnFailure) -> CallFailure {
         TurnFailure::CpuLimit { .. } => Code::TurnTimeout,
         TurnFailure::MemoryLimit { .. } | TurnFailure::HostMemory { .. } => Code::MemoryLimit,
         TurnFailure::TooLarge(_) => Code::TooLarge,
+        TurnFailure::Deadline => Code::Deadline,
         _ => Code::Trap,
     };
     CallFailure::before(code, failure.to_string())

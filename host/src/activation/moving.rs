@@ -8,6 +8,7 @@
 //! **Not here:** when a grain moves and what its failure means (the machine), the commit (the driver).
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use granary_core::api::{CallFailure, Code};
 use granary_core::commit::Delta;
@@ -99,6 +100,7 @@ impl Driver {
     async fn convert(&self, target: &Arc<Deployment>, mut old: Box<Residence>) -> Relocated {
         let host: Arc<dyn TurnHost> = Arc::new(MoveHost {
             grain: self.name().clone(),
+            until: Instant::now() + WAIT_LIMIT,
         });
         let key = self.name().key.as_str();
         let request = RequestId([0; 16]).to_string();
@@ -162,9 +164,13 @@ fn failed((step, revision): (&str, u32), failure: &TurnFailure) -> Relocated {
     Relocated::Failed(CallFailure::before(code, detail))
 }
 
+/// How long code that moves a state may sleep: the grain's callers wait for it.
+const WAIT_LIMIT: Duration = Duration::from_secs(1);
+
 /// The host of a guest that saves, loads or checks: it may log, and nothing else.
 struct MoveHost {
     grain: GrainName,
+    until: Instant,
 }
 
 impl TurnHost for MoveHost {
@@ -178,6 +184,10 @@ impl TurnHost for MoveHost {
         };
         let replies = calls.iter().map(|_| refusal()).collect();
         Box::pin(async move { replies })
+    }
+
+    fn time_left(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
     }
 
     fn log(&self, level: LogLevel, source: LogSource, message: &str) {

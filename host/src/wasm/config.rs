@@ -34,6 +34,11 @@ pub struct WasmConfig {
     pub describe_limit: usize,
     /// The most calls in one `invoke-all`.
     pub parallel_calls: usize,
+    /// The most subscriptions of one `poll_oneoff`. Stops a guest from having the host go through a memory full of them.
+    pub subscriptions: u32,
+    /// The most bytes of lists and buffers that the host reads in one call of WASI; more is the guest's `ENOMEM`. Stops millions of
+    /// empty buffers.
+    pub wasi_bytes: usize,
     /// The most log records of a turn, and
     pub log_records: u32,
     /// the longest of them in bytes; longer ones are cut. Stops a guest from filling the host's log.
@@ -79,6 +84,8 @@ impl Default for WasmConfig {
             reply_limit: 8 << 20,
             describe_limit: 1 << 20,
             parallel_calls: 256,
+            subscriptions: 1_024,
+            wasi_bytes: 8 << 20,
             log_records: 1_000,
             log_record_limit: 8 << 10,
             cache: None,

@@ -72,6 +72,8 @@ pub enum TurnFailure {
     Abi(String),
     /// Its answer, or what it sends, is above a limit.
     TooLarge(String),
+    /// It slept until the turn's deadline.
+    Deadline,
     /// It called `proc_exit`.
     Exit(i32),
     /// No stack was free. The turn did not run, and the instance is as it was.
@@ -193,6 +195,7 @@ impl fmt::Display for TurnFailure {
             TurnFailure::Stack { message } => f.write_str(message),
             TurnFailure::Abi(what) => write!(f, "the guest broke the canonical ABI: {what}"),
             TurnFailure::TooLarge(what) => f.write_str(what),
+            TurnFailure::Deadline => f.write_str("the turn slept until its deadline"),
             TurnFailure::Exit(code) => write!(f, "the guest called exit({code}): a turn ends by returning"),
             TurnFailure::Overloaded => f.write_str("no stack is free for another turn"),
         }

@@ -56,6 +56,7 @@ impl Instance {
         let offset = slot.offset();
         let mut store = Store::new(&engine.wasmtime, GuestState::new(&engine.config, engine.gate.get()));
         store.limiter_async(|state| state);
+        store.set_hostcall_fuel(engine.config.wasi_bytes);
         let ticks = engine.ticker.ticks();
         store.epoch_deadline_callback(move |store| on_tick(store, &ticks));
         // Nothing of the guest runs while the instance is made.

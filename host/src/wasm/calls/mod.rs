@@ -6,12 +6,14 @@
 #[expect(clippy::module_inception, reason = "the file for the interface `calls`")]
 mod calls;
 mod log;
+mod poll;
 mod wasi;
 
 use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use wasmtime::{Caller, Linker, Memory, ResourceLimiterAsync};
 use wasmtime_wasi::p1::WasiP1Ctx;
@@ -57,6 +59,9 @@ pub trait TurnHost: Send + Sync {
     /// Makes these calls at the same time and answers all of them, in their order.
     fn invoke(&self, calls: Vec<GuestCall>) -> Replies;
 
+    /// How long the turn may still wait. It ends when it waits for longer.
+    fn time_left(&self) -> Duration;
+
     /// Takes one log record; must be quick and not block.
     fn log(&self, level: LogLevel, source: LogSource, message: &str);
 }
@@ -94,12 +99,12 @@ pub(super) struct GuestState {
     pub(super) memory: Option<Memory>,
     /// The turn that is running.
     pub(super) turn: Option<Turn>,
-    /// WASI's state, made when the guest first asks for it in a turn and dropped with the turn: file descriptors that the guest
-    /// has closed are back in the next, as they are in an instance that was restored.
+    /// WASI's state, made when the guest first asks for it in a turn and dropped with the turn: the next begins as one of an
+    /// instance that was restored.
     wasi: Option<Box<WasiP1Ctx>>,
     /// CPU time that the turn has taken so far, as far as it was measured.
-    pub(super) cpu: std::time::Duration,
-    pub(super) cpu_limit: std::time::Duration,
+    pub(super) cpu: Duration,
+    pub(super) cpu_limit: Duration,
     /// Who knows whether the host has memory.
     pub(super) gate: Option<Arc<dyn MemoryGate>>,
 }
@@ -157,7 +162,7 @@ impl GuestState {
             memory: None,
             turn: None,
             wasi: None,
-            cpu: std::time::Duration::ZERO,
+            cpu: Duration::ZERO,
             cpu_limit: config.turn_cpu,
             gate: gate.cloned(),
         }

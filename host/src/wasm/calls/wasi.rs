@@ -6,17 +6,51 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use wasmtime::Linker;
+use wasmtime::{Caller, Linker};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::{HostMonotonicClock, WasiCtxBuilder};
 
 use super::log::LogGate;
-use super::{GuestState, LogLevel, LogSource};
+use super::{GuestState, LogLevel, LogSource, poll};
+
+pub(super) const MODULE: &str = "wasi_snapshot_preview1";
+
+/// What WASI's functions return.
+pub(super) const SUCCESS: u32 = 0;
+pub(super) const BADF: u32 = 8;
+pub(super) const FAULT: u32 = 21;
+pub(super) const INVAL: u32 = 28;
+const PERM: u32 = 63;
+
+/// The most random bytes of one request: they are made by the host, between two of the guest's ticks. More is a trap.
+const RANDOM_LIMIT: u64 = 1 << 20;
+/// Standard input, output and error: a guest has no other descriptors.
+const STANDARD: std::ops::Range<u32> = 0..3;
 
 pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
-    wasmtime_wasi::p1::add_to_linker_async(linker, |state| state.wasi())
+    wasmtime_wasi::p1::add_to_linker_async(linker, |state| state.wasi())?;
+    linker.allow_shadowing(true);
+    poll::add_to_linker(linker)?;
+    // Standard streams stay what they are: a guest that lost its output would lose the reason of its next panic.
+    linker.func_wrap(MODULE, "fd_close", |_: Caller<'_, GuestState>, fd: u32| refusal([fd]))?;
+    linker.func_wrap(
+        MODULE,
+        "fd_renumber",
+        |_: Caller<'_, GuestState>, from: u32, to: u32| refusal([from, to]),
+    )?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// The errno for what would close or replace descriptors.
+fn refusal<const N: usize>(descriptors: [u32; N]) -> u32 {
+    if descriptors.iter().all(|fd| STANDARD.contains(fd)) {
+        PERM
+    } else {
+        BADF
+    }
 }
 
 impl GuestState {
@@ -32,6 +66,7 @@ impl GuestState {
                 .stdout(output(LogLevel::Info, LogSource::Stdout))
                 .stderr(output(LogLevel::Warn, LogSource::Stderr))
                 .monotonic_clock(SteadyClock)
+                .max_random_size(RANDOM_LIMIT)
                 .allow_tcp(false)
                 .allow_udp(false)
                 .build_p1();
@@ -43,7 +78,7 @@ impl GuestState {
 
 /// A clock that never goes back in a process and starts at the time of day: an instant that a grain keeps in its memory
 /// still makes sense when the host has been restarted.
-struct SteadyClock;
+pub(super) struct SteadyClock;
 
 impl HostMonotonicClock for SteadyClock {
     fn resolution(&self) -> u64 {

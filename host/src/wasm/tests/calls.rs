@@ -168,7 +168,7 @@ fn log_records_carry_their_level_and_are_bounded() {
 #[test]
 fn output_becomes_records_a_line_each_also_when_the_turn_traps() {
     let engine = engine();
-    // Writes the arguments to stdout and stderr, closes stdout, and traps if told to.
+    // Writes the arguments to stdout and stderr, tries to close stdout, and traps if told to.
     let body = "
         (i32.store (i32.const 66304) (local.get $ap))
         (i32.store (i32.const 66308) (local.get $al))
@@ -178,7 +178,6 @@ fn output_becomes_records_a_line_each_also_when_the_turn_traps() {
         (if (i32.eq (i32.load8_u (local.get $ap)) (i32.const 33)) (then unreachable))
         (call $ok (i32.const 66312) (i32.const 4))";
     let mut instance = guest(body).start(&engine);
-    // What a turn closes is open in the next.
     for _ in 0..2 {
         let host = TestHost::new();
         let written = run(instance.call(host.clone(), "k", "r", "m", b"one\r\ntwo\n\nrest"))

@@ -1,6 +1,7 @@
 //! Guests in wasm text: the world's exports by hand, with one function's body to fill in.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use granary_core::commit::Delta;
 use granary_core::id::ModuleHash;
@@ -159,6 +160,9 @@ pub(super) fn run<T>(future: impl Future<Output = T>) -> T {
         .block_on(future)
 }
 
+/// What a turn of [`TestHost`] may sleep for.
+pub(super) const TIME_LEFT: Duration = Duration::from_millis(200);
+
 /// A host that keeps log records and answers calls by a function.
 pub(super) struct TestHost {
     pub(super) records: Mutex<Vec<(LogLevel, LogSource, String)>>,
@@ -201,6 +205,10 @@ impl TurnHost for TestHost {
             tokio::task::yield_now().await;
             calls.into_iter().map(answer).collect()
         })
+    }
+
+    fn time_left(&self) -> Duration {
+        TIME_LEFT
     }
 
     fn log(&self, level: LogLevel, source: LogSource, message: &str) {

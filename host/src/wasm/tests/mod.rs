@@ -7,3 +7,4 @@ mod guest;
 mod hostile;
 mod modules;
 mod state;
+mod wasi;
