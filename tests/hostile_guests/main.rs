@@ -135,7 +135,7 @@ impl Turn {
 fn upload_harms_nobody(wasm: &[u8], (status, code): (u16, &str), named: &[&str]) {
     let _alone = alone();
     let mut host = Host::prepared(FLAGS);
-    host.set_variable("GRANARY_COMPILE_LIMIT", "2s");
+    host.set_variable("GRANARY_COMPILE_DEADLINE", "2s");
     host.start_again();
     let mut client = host.client();
     client.deploy("raw", &Raw::default().wasm()).expect(201);
