@@ -2,6 +2,7 @@
 //!
 //! **Not here:** what any part does.
 
+mod figures;
 #[cfg(test)]
 mod upgrade_tests;
 
@@ -17,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use self::figures::{STORAGE_FIGURES, UPGRADE_FIGURES};
 use crate::activation::{
     Backlog, BacklogLimits, Budget, BudgetLimits, Catalog, Growing, Keeper, Meter, Parts, Release, default_budget,
     fix_threshold,
@@ -27,75 +29,13 @@ use crate::http::{self, HostFacts, HttpParts, ServeError};
 use crate::modules::Modules;
 use crate::router::Router;
 use crate::snapshot::{Method, Tracking};
-use crate::storage::{SledStorage, Storage, StorageError, StorageStats};
-use crate::telemetry::{Figure, Metrics};
+use crate::storage::{SledStorage, Storage, StorageError};
+use crate::telemetry::Metrics;
 use crate::wasm::{Engine, WasmConfig};
 
 /// How long a stopping host waits for turns that still run. Stops a runaway guest from holding up a restart; what
 /// such a turn has not committed was never acknowledged.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
-
-/// What `/metrics` shows of storage.
-const STORAGE_FIGURES: [Figure<StorageStats>; 11] = [
-    (
-        "granary_log_bytes",
-        "Bytes of the commit log that aren't free.",
-        |stats| stats.log_bytes,
-    ),
-    ("granary_log_appends_total", "Commits appended to the log.", |stats| {
-        stats.appends
-    }),
-    (
-        "granary_log_append_bytes_total",
-        "Bytes of commits appended to the log.",
-        |stats| stats.append_bytes,
-    ),
-    (
-        "granary_log_groups_total",
-        "Groups of commits written, one fdatasync each.",
-        |stats| stats.groups,
-    ),
-    (
-        "granary_checkpoints_total",
-        "Checkpoints into the snapshot store.",
-        |stats| stats.checkpoints,
-    ),
-    (
-        "granary_dirty_grains",
-        "Grains whose last commits are in the log only.",
-        |stats| stats.dirty_grains,
-    ),
-    (
-        "granary_snapshot_bytes",
-        "Bytes of the snapshot store on disk.",
-        |stats| stats.snapshot_bytes,
-    ),
-    ("granary_image_bytes", "Bytes of image files on disk.", |stats| {
-        stats.image_bytes
-    }),
-    (
-        "granary_snapshot_copies_total",
-        "Times that the snapshot store was copied into a shorter one.",
-        |stats| stats.snapshot_copies,
-    ),
-    (
-        "granary_before_images",
-        "Grains whose state from before a move to another module is kept.",
-        |stats| stats.before_images,
-    ),
-    (
-        "granary_snapshot_syncs_total",
-        "Real syncs made for the snapshot store.",
-        |stats| stats.snapshot_syncs,
-    ),
-];
-
-/// What `/metrics` shows of grains that could not be moved.
-const UPGRADE_FIGURES: [Figure<u64>; 1] = [(
-    "granary_upgrade_stuck_grains",
-    "Grains that are known to be on an older revision because moving them failed.",
-    |stuck| *stuck,
-)];
 
 /// Why a host doesn't start. Nothing was served; what is stored is as it was.
 #[derive(Debug)]
@@ -149,62 +89,26 @@ impl Host {
         }
         let config = config.fitted(memory_bytes);
         fix_threshold();
-        let storage = open_storage(&config).await?;
-        let release = Arc::new(Release::new(storage.durable()));
-        storage.set_sink(release.clone());
-
-        let wasm = WasmConfig {
-            cache: Some(config.data.join("compiled")),
-            ..config.wasm.clone()
-        };
-        let engine = Engine::new(&wasm).map_err(|error| StartError::Wasm(error.to_string()))?;
-        let tracking = Tracking::new(&config.snapshot, engine.slab().range())
-            .map_err(|error| StartError::DirtyTracking(error.to_string()))?;
-        let modules = Modules::open(engine.clone(), storage.clone())
-            .await
-            .map_err(StartError::Storage)?;
-
-        let metrics = Arc::new(Metrics::new());
-        let watched = storage.clone();
-        metrics.watch(&STORAGE_FIGURES, move || watched.stats());
-        let watched = modules.clone();
-        metrics.watch(&UPGRADE_FIGURES, move || watched.stuck());
-        let budget = open_budget(&config, memory_bytes, &engine, &metrics)?;
-        let backlog = open_backlog(&config, memory_bytes, &metrics);
-        let catalog = Catalog::new(Arc::new(Parts {
-            storage: storage.clone(),
-            engine: engine.clone(),
-            tracking,
-            modules: modules.clone(),
-            release: release.clone(),
-            budget,
-            backlog,
-            restores: Semaphore::new(parallel_restores(&config, memory_bytes)),
-            waits: Arc::new(Mutex::new(WaitGraph::new())),
-            clock: Clock::start(),
-            limits: config.limits,
-            move_timeout: config.move_timeout,
-            metrics: metrics.clone(),
-            tokens: AtomicU64::new(1),
-        }));
+        let parts = open_parts(&config, memory_bytes).await?;
+        let catalog = Catalog::new(parts.clone());
         catalog.show_figures();
-        engine.set_gate(Arc::new(Growing::new(&catalog)));
+        parts.engine.set_gate(Arc::new(Growing::new(&catalog)));
         let keeper = Keeper::start(&catalog)
             .map_err(|error| StartError::Wasm(format!("the thread of the memory budget can't start: {error}")))?;
         let mut tasks = JoinSet::new();
-        tasks.spawn(release.run());
+        tasks.spawn(parts.release.clone().run());
         tasks.spawn(catalog.clone().evict_idle(config.idle_timeout));
 
         let taken = |error| StartError::Listen(config.listen, error);
         let listener = TcpListener::bind(config.listen).await.map_err(taken)?;
         let address = listener.local_addr().map_err(taken)?;
-        let facts = facts(&catalog.parts, address);
+        let facts = facts(&parts, address);
         tracing::info!(%address, host = %facts.host, dirty_tracking = facts.dirty_tracking, "started");
         let http = HttpParts {
             router: Router::new(catalog.clone()),
-            modules,
+            modules: parts.modules.clone(),
             facts: Arc::new(facts),
-            metrics: metrics.registry().clone(),
+            metrics: parts.metrics.registry().clone(),
             config: config.http,
         };
         Ok(Host {
@@ -212,7 +116,7 @@ impl Host {
             listener,
             http,
             catalog,
-            storage,
+            storage: parts.storage.clone(),
             tasks,
             keeper,
         })
@@ -241,6 +145,48 @@ impl Host {
         tracing::info!("stopped");
         served
     }
+}
+
+/// Opens storage, prepares guests, and measures.
+async fn open_parts(config: &HostConfig, memory_bytes: u64) -> Result<Arc<Parts>, StartError> {
+    let storage = open_storage(config).await?;
+    let release = Arc::new(Release::new(storage.durable()));
+    storage.set_sink(release.clone());
+
+    let wasm = WasmConfig {
+        cache: Some(config.data.join("compiled")),
+        ..config.wasm.clone()
+    };
+    let engine = Engine::new(&wasm).map_err(|error| StartError::Wasm(error.to_string()))?;
+    let tracking = Tracking::new(&config.snapshot, engine.slab().range())
+        .map_err(|error| StartError::DirtyTracking(error.to_string()))?;
+    let modules = Modules::open(engine.clone(), storage.clone())
+        .await
+        .map_err(StartError::Storage)?;
+
+    let metrics = Arc::new(Metrics::new());
+    let watched = storage.clone();
+    metrics.watch(&STORAGE_FIGURES, move || watched.stats());
+    let watched = modules.clone();
+    metrics.watch(&UPGRADE_FIGURES, move || watched.stuck());
+    let budget = open_budget(config, memory_bytes, &engine, &metrics)?;
+    let backlog = open_backlog(config, memory_bytes, &metrics);
+    Ok(Arc::new(Parts {
+        storage,
+        engine,
+        tracking,
+        modules,
+        release,
+        budget,
+        backlog,
+        restores: Semaphore::new(parallel_restores(config, memory_bytes)),
+        waits: Arc::new(Mutex::new(WaitGraph::new())),
+        clock: Clock::start(),
+        limits: config.limits,
+        move_timeout: config.move_timeout,
+        metrics,
+        tokens: AtomicU64::new(1),
+    }))
 }
 
 /// The ledger of the host's memory.

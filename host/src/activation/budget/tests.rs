@@ -1,3 +1,5 @@
+//! What the budget promises: no more than it has is handed out, who waits is served in time or told, the unused leave first.
+
 use std::os::fd::AsFd;
 
 use rustix::fs::{MemfdFlags, memfd_create};

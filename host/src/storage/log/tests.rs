@@ -306,13 +306,7 @@ fn a_record_longer_than_a_segment_has_a_file_of_its_own() {
     let long = again.file_of(&positions[1]);
     again.log.free(positions[0].incarnation).unwrap();
     again.log.free(positions[1].incarnation).unwrap();
-    assert!(
-        !files
-            .list(LOG_DIR)
-            .unwrap()
-            .iter()
-            .any(|name| path(name) == long)
-    );
+    assert!(!files.list(LOG_DIR).unwrap().iter().any(|name| path(name) == long));
     assert!(again.log.read(&positions[1..2]).unwrap().is_none());
     drop(again);
     assert_eq!(open(&files).bodies(), bodies[2..]);

@@ -1,255 +1,14 @@
-//! Grains that move between revisions of their type, on a host without HTTP and with storage in memory.
+//! Grains that move between revisions of their type: what they keep, where they stay when a step fails, how they come back.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
+mod world;
+
 use std::time::Duration;
 
-use granary_core::activation::Limits;
 use granary_core::api::{CallFailure, Code, Durability};
-use granary_core::commit::Delta;
-use granary_core::id::{GrainKey, GrainName, GrainType, ModuleHash, RequestId, Revision};
-use granary_core::message::Reply;
-use granary_core::waits::WaitGraph;
-use tokio::sync::Semaphore;
+use granary_core::id::{RequestId, Revision};
 
-use crate::activation::{Backlog, BacklogLimits, Budget, BudgetLimits, Catalog, Meter, Parts, Release};
-use crate::clock::Clock;
-use crate::modules::Modules;
-use crate::router::{Invocation, Router};
-use crate::snapshot::{SnapshotConfig, Tracking};
-use crate::storage::{MemoryStorage, Storage};
-use crate::telemetry::Metrics;
-use crate::wasm::{Engine, WasmConfig};
-
-/// A type with one digit as state. `add` takes a digit, `get` only reads.
-#[derive(Clone)]
-struct Guest {
-    version: u32,
-    durability: &'static str,
-    methods: &'static str,
-    save: &'static str,
-    load: &'static str,
-    check: &'static str,
-}
-
-const METHODS: &str = r#"{"name":"add","kind":"write","params":[{"name":"n"}]},{"name":"get","kind":"read"}"#;
-/// State of version 1 is the digit, of version 2 the digit and a mark.
-const SAVE_1: &str = "(call $ok (i32.const 66000) (i32.const 1))";
-const SAVE_2: &str = "(i32.store8 (i32.const 66001) (i32.const 33)) (call $ok (i32.const 66000) (i32.const 2))";
-/// Takes a state of either version; the length tells whether the version that comes with it is the right one.
-const LOAD: &str = "
-    (if (i32.ne (local.get $len) (local.get $version)) (then unreachable))
-    (i32.store8 (i32.const 66000) (i32.load8_u (local.get $ptr)))
-    (call $ok (i32.const 0) (i32.const 0))";
-const PASS: &str = "(call $ok (i32.const 0) (i32.const 0))";
-const TRAP: &str = "unreachable";
-/// A `fault` of kind guest-error with the message `no`.
-const REFUSE: &str = "
-    (memory.fill (i32.const 65536) (i32.const 0) (i32.const 64))
-    (i32.store8 (i32.const 65536) (i32.const 1))
-    (i32.store8 (i32.const 65540) (i32.const 2))
-    (i32.store (i32.const 65544) (i32.const 66050))
-    (i32.store (i32.const 65548) (i32.const 2))
-    (i32.const 65536)";
-
-impl Guest {
-    fn first() -> Guest {
-        Guest {
-            version: 1,
-            durability: "committed",
-            methods: METHODS,
-            save: SAVE_1,
-            load: LOAD,
-            check: PASS,
-        }
-    }
-
-    fn second() -> Guest {
-        Guest {
-            version: 2,
-            save: SAVE_2,
-            ..Guest::first()
-        }
-    }
-
-    fn wasm(&self) -> Vec<u8> {
-        let Guest {
-            version,
-            durability,
-            methods,
-            save,
-            load,
-            check,
-        } = self;
-        let document =
-            format!(r#"{{"name":"digit","durability":"{durability}","version":{version},"methods":[{methods}]}}"#);
-        let (data, len) = (document.replace('"', "\\\"").replace('\n', " "), document.len());
-        let handler = "granary:grain/handler@0.1.0";
-        let text = format!(
-            r#"(module
-  (memory (export "memory") 2)
-  (global $__stack_pointer (mut i32) (i32.const 65536))
-  (global $heap (mut i32) (i32.const 80000))
-  (data (i32.const 66050) "no")
-  (data (i32.const 66100) "{data}")
-  (func $ok (param $ptr i32) (param $len i32) (result i32)
-    (i32.store8 (i32.const 65536) (i32.const 0))
-    (i32.store (i32.const 65540) (local.get $ptr))
-    (i32.store (i32.const 65544) (local.get $len))
-    (i32.const 65536))
-  (func (export "cabi_realloc") (param i32 i32 i32) (param $new i32) (result i32)
-    (global.set $heap (i32.add (global.get $heap) (i32.add (local.get $new) (i32.const 8))))
-    (i32.sub (global.get $heap) (i32.add (local.get $new) (i32.const 8))))
-  (func (export "{handler}#describe") (result i32)
-    (i32.store (i32.const 65536) (i32.const 66100))
-    (i32.store (i32.const 65540) (i32.const {len}))
-    (i32.const 65536))
-  (func (export "{handler}#call") (param i32 i32 i32 i32) (param $mp i32) (param $ml i32) (param $ap i32) (param $al i32) (result i32)
-    (if (i32.eq (i32.load8_u (local.get $mp)) (i32.const 97))
-      (then (i32.store8 (i32.const 66000)
-        (i32.add (i32.load8_u (i32.const 66000)) (i32.sub (i32.load8_u offset=1 (local.get $ap)) (i32.const 48))))))
-    (i32.store8 (i32.const 66016) (i32.add (i32.load8_u (i32.const 66000)) (i32.const 48)))
-    (call $ok (i32.const 66016) (i32.const 1)))
-  (func (export "cabi_post_{handler}#call") (param i32) (global.set $heap (i32.const 80000)))
-  (func (export "{handler}#save") (result i32) {save})
-  (func (export "{handler}#load") (param i32 i32 i32 i32) (param $version i32) (param $ptr i32) (param $len i32) (result i32) {load})
-  (func (export "{handler}#check") (param i32 i32 i32 i32) (result i32) {check})
-)"#
-        );
-        wat::parse_str(text).unwrap()
-    }
-}
-
-struct World {
-    storage: Arc<MemoryStorage>,
-    catalog: Arc<Catalog>,
-    modules: Modules,
-    router: Router,
-}
-
-impl World {
-    async fn new() -> World {
-        let storage = MemoryStorage::new();
-        let release = Arc::new(Release::new(storage.durable()));
-        storage.set_sink(release.clone());
-        let wasm = WasmConfig {
-            max_instances: 16,
-            memory_limit: 1 << 20,
-            turn_cpu: Duration::from_millis(200),
-            ..WasmConfig::default()
-        };
-        let engine = Engine::new(&wasm).unwrap();
-        let tracking = Tracking::new(&SnapshotConfig::default(), engine.slab().range()).unwrap();
-        let modules = Modules::open(engine.clone(), storage.clone()).await.unwrap();
-        let metrics = Arc::new(Metrics::new());
-        let limits = BudgetLimits {
-            bytes: 1 << 40,
-            wait: Duration::from_secs(1),
-            waiters: 16,
-            large: 1 << 30,
-        };
-        let meter = Meter::new(engine.slab().file()).unwrap();
-        let waiting = BacklogLimits {
-            requests: 1 << 10,
-            bytes: 1 << 20,
-        };
-        let catalog = Catalog::new(Arc::new(Parts {
-            storage: storage.clone(),
-            budget: Budget::new(limits, meter, metrics.clone()),
-            backlog: Backlog::new(waiting, metrics.clone()),
-            restores: Semaphore::new(4),
-            engine,
-            tracking,
-            modules: modules.clone(),
-            release: release.clone(),
-            waits: Arc::new(Mutex::new(WaitGraph::new())),
-            clock: Clock::start(),
-            limits: Limits::default(),
-            move_timeout: Duration::from_secs(10),
-            metrics,
-            tokens: AtomicU64::new(1),
-        }));
-        tokio::spawn(release.run());
-        World {
-            storage,
-            router: Router::new(catalog.clone()),
-            catalog,
-            modules,
-        }
-    }
-
-    async fn deploy(&self, guest: &Guest) -> Revision {
-        let (deployment, _) = self.modules.deploy(kind(), guest.wasm(), true).await.unwrap();
-        deployment.revision
-    }
-
-    async fn ask(&self, key: &str, method: &str, args: &str) -> Reply {
-        let call = Invocation {
-            id: RequestId([7; 16]),
-            grain: grain(key),
-            method: method.to_owned(),
-            args: args.as_bytes().to_vec(),
-            timeout: Duration::from_secs(30),
-            idempotency: None,
-        };
-        self.router.invoke(call).await
-    }
-
-    /// The value that a call gives, and the revision that gave it.
-    async fn call(&self, key: &str, method: &str, args: &str) -> (String, u32) {
-        let reply = self.ask(key, method, args).await;
-        (String::from_utf8(reply.result.unwrap()).unwrap(), reply.revision.0)
-    }
-
-    async fn add(&self, key: &str, n: u8) -> (String, u32) {
-        self.call(key, "add", &format!("[{n}]")).await
-    }
-
-    async fn get(&self, key: &str) -> (String, u32) {
-        self.call(key, "get", "[]").await
-    }
-
-    /// The stored state: its module, and all of it in one.
-    fn stored(&self, key: &str) -> (ModuleHash, Delta) {
-        let stored = self.storage.load(&grain(key)).unwrap().unwrap();
-        (stored.head.module, Delta::merge(&stored.parts).unwrap())
-    }
-
-    fn failure(&self, key: &str) -> Option<(Code, String)> {
-        let failure = self.router.status(&grain(key)).unwrap().upgrade_failure?;
-        Some((failure.code, failure.reason))
-    }
-
-    /// Waits for the sweep's end: (total, moved, failed).
-    async fn sweep(&self) -> (u64, u64, u64) {
-        self.router.upgrade(&kind()).unwrap();
-        loop {
-            let status = self.router.upgrade_status(&kind()).unwrap();
-            if !status.running {
-                assert_eq!(status.left, 0);
-                return (status.total, status.moved, status.failed);
-            }
-            tokio::task::yield_now().await;
-        }
-    }
-}
-
-fn kind() -> GrainType {
-    GrainType::new("digit").unwrap()
-}
-
-fn grain(key: &str) -> GrainName {
-    GrainName::new(kind(), GrainKey::new(key).unwrap())
-}
-
-fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.unwrap().block_on(test);
-}
-
-fn of(value: &str, revision: u32) -> (String, u32) {
-    (value.to_owned(), revision)
-}
+use self::world::*;
+use crate::storage::Storage;
 
 #[test]
 fn a_grain_moves_at_its_next_call_with_its_state_in_memory_or_not() {
@@ -269,58 +28,8 @@ fn a_grain_moves_at_its_next_call_with_its_state_in_memory_or_not() {
 
 #[test]
 fn whatever_fails_on_the_way_the_grain_stays_where_it_was_and_serves() {
-    let second = Guest::second;
-    let forever = "(loop $again (br $again)) unreachable";
-    let all_memory = "(loop $more (br_if $more (i32.ge_s (memory.grow (i32.const 1)) (i32.const 0)))) unreachable";
-    let ways: [(&str, Guest, Code); 6] = [
-        (
-            "`load` of revision 2 failed",
-            Guest { load: TRAP, ..second() },
-            Code::Trap,
-        ),
-        (
-            "`load` of revision 2 refused: no",
-            Guest {
-                load: REFUSE,
-                ..second()
-            },
-            Code::GuestError,
-        ),
-        (
-            "`load` of revision 2 failed",
-            Guest {
-                load: forever,
-                ..second()
-            },
-            Code::TurnTimeout,
-        ),
-        (
-            "`load` of revision 2 failed",
-            Guest {
-                load: all_memory,
-                ..second()
-            },
-            Code::MemoryLimit,
-        ),
-        (
-            "`check` of revision 2 refused: no",
-            Guest {
-                check: REFUSE,
-                ..second()
-            },
-            Code::GuestError,
-        ),
-        (
-            "`check` of revision 2 failed",
-            Guest {
-                check: TRAP,
-                ..second()
-            },
-            Code::Trap,
-        ),
-    ];
     run(async {
-        for (why, guest, code) in ways {
+        for (why, guest, code) in ways_to_fail() {
             let world = World::new().await;
             world.deploy(&Guest::first()).await;
             world.add("a", 3).await;
@@ -609,4 +318,58 @@ fn a_read_that_would_write_in_the_older_revision_is_refused() {
         assert_eq!(refused.code, Code::UpgradeFailed);
         assert_eq!(world.get("a").await, of("3", 1));
     });
+}
+
+/// How the reason begins, a second revision that can't be moved to, and the failure's code.
+fn ways_to_fail() -> [(&'static str, Guest, Code); 6] {
+    let second = Guest::second;
+    let forever = "(loop $again (br $again)) unreachable";
+    let all_memory = "(loop $more (br_if $more (i32.ge_s (memory.grow (i32.const 1)) (i32.const 0)))) unreachable";
+    [
+        (
+            "`load` of revision 2 failed",
+            Guest { load: TRAP, ..second() },
+            Code::Trap,
+        ),
+        (
+            "`load` of revision 2 refused: no",
+            Guest {
+                load: REFUSE,
+                ..second()
+            },
+            Code::GuestError,
+        ),
+        (
+            "`load` of revision 2 failed",
+            Guest {
+                load: forever,
+                ..second()
+            },
+            Code::TurnTimeout,
+        ),
+        (
+            "`load` of revision 2 failed",
+            Guest {
+                load: all_memory,
+                ..second()
+            },
+            Code::MemoryLimit,
+        ),
+        (
+            "`check` of revision 2 refused: no",
+            Guest {
+                check: REFUSE,
+                ..second()
+            },
+            Code::GuestError,
+        ),
+        (
+            "`check` of revision 2 failed",
+            Guest {
+                check: TRAP,
+                ..second()
+            },
+            Code::Trap,
+        ),
+    ]
 }

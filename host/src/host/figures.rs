@@ -1,0 +1,66 @@
+//! What `/metrics` shows of parts that count for themselves.
+
+use crate::storage::StorageStats;
+use crate::telemetry::Figure;
+
+/// What `/metrics` shows of storage.
+pub(super) const STORAGE_FIGURES: [Figure<StorageStats>; 11] = [
+    (
+        "granary_log_bytes",
+        "Bytes of the commit log that aren't free.",
+        |stats| stats.log_bytes,
+    ),
+    ("granary_log_appends_total", "Commits appended to the log.", |stats| {
+        stats.appends
+    }),
+    (
+        "granary_log_append_bytes_total",
+        "Bytes of commits appended to the log.",
+        |stats| stats.append_bytes,
+    ),
+    (
+        "granary_log_groups_total",
+        "Groups of commits written, one fdatasync each.",
+        |stats| stats.groups,
+    ),
+    (
+        "granary_checkpoints_total",
+        "Checkpoints into the snapshot store.",
+        |stats| stats.checkpoints,
+    ),
+    (
+        "granary_dirty_grains",
+        "Grains whose last commits are in the log only.",
+        |stats| stats.dirty_grains,
+    ),
+    (
+        "granary_snapshot_bytes",
+        "Bytes of the snapshot store on disk.",
+        |stats| stats.snapshot_bytes,
+    ),
+    ("granary_image_bytes", "Bytes of image files on disk.", |stats| {
+        stats.image_bytes
+    }),
+    (
+        "granary_snapshot_copies_total",
+        "Times that the snapshot store was copied into a shorter one.",
+        |stats| stats.snapshot_copies,
+    ),
+    (
+        "granary_before_images",
+        "Grains whose state from before a move to another module is kept.",
+        |stats| stats.before_images,
+    ),
+    (
+        "granary_snapshot_syncs_total",
+        "Real syncs made for the snapshot store.",
+        |stats| stats.snapshot_syncs,
+    ),
+];
+
+/// What `/metrics` shows of grains that could not be moved.
+pub(super) const UPGRADE_FIGURES: [Figure<u64>; 1] = [(
+    "granary_upgrade_stuck_grains",
+    "Grains that are known to be on an older revision because moving them failed.",
+    |stuck| *stuck,
+)];
