@@ -17,8 +17,8 @@ pub enum Choice {
 pub struct SnapshotConfig {
     /// How changed pages are found.
     pub choice: Choice,
-    /// The most pages that are left writable and kept as copies, over all grains, in bytes. Beyond it pages are protected after
-    /// every turn, and saved whole when they change.
+    /// The most pages that are kept as copies, over all grains, in bytes. Beyond it a page that differs much from its base is protected
+    /// after every turn, and saved whole when it changes.
     pub hot_bytes: usize,
     /// After how many commits in which a page did not change it's protected again.
     pub quiet_commits: u8,
@@ -29,7 +29,7 @@ impl Default for SnapshotConfig {
         SnapshotConfig {
             choice: Choice::Auto,
             hot_bytes: 256 << 20,
-            quiet_commits: 16,
+            quiet_commits: 32,
         }
     }
 }

@@ -378,6 +378,31 @@ fn a_quiet_page_cools_and_is_seen_again() {
     });
 }
 
+/// Allocators write to the same pages in every turn and leave them as they were: protecting such a page after every turn
+/// would cost a fault and an interrupt each time.
+#[test]
+fn a_page_that_is_written_and_left_as_it_was_stays_hot_without_a_copy() {
+    each_method(|config| {
+        let mut grain = Grain::new(&config, 16);
+        grain.write(4, 0, 1);
+        assert_eq!(grain.collect(), [4]);
+        for _ in 0..3 {
+            grain.write(4, 0, 2);
+            grain.write(4, 0, 1);
+            grain.write(9, 0, 0);
+            assert!(grain.collect().is_empty());
+            let hot = grain.tracker.as_ref().unwrap().hot_pages();
+            if grain.is_userfaultfd() {
+                assert_eq!((hot, grain.tracking.kept_pages()), (2, 0));
+            }
+        }
+        grain.write(4, 9, 9);
+        grain.write(9, 9, 9);
+        assert_eq!(grain.collect(), [4, 9]);
+        grain.assert_restored();
+    });
+}
+
 #[test]
 fn copies_are_bounded_over_all_grains() {
     each_method(|config| {

@@ -1,11 +1,13 @@
 //! Follows one grain's memory: which pages differ from its last commit, and by what.
 //!
-//! For each page the tracker knows what was committed: the base image's page, or a copy, or a short difference from the base, or
-//! nothing (then the page is saved whole when it changes next).
+//! For each page the tracker knows what was committed: the base image's page, a short difference from it, a copy, or nothing
+//! (then the page is saved whole when it changes next).
 //!
-//! A page that was written is **hot**: it stays writable and its copy is kept, so that the next turns cost one compare instead of
-//! a fault, a system call and an interrupt of the other processors, and so that only the changed bytes are saved. After some
-//! commits without a change it's protected again (**cold**), and its copy shrinks to the difference from the base if that's short.
+//! A page that was written is **hot**: it stays writable and is compared with what was committed at every collection. That costs
+//! some hundred nanoseconds; protecting it again costs a system call, an interrupt of the other processors and a fault with the next
+//! write. Allocators write to the same pages in every turn and often leave them as they were, so that "written" without "changed"
+//! is common, too. A page is kept as a short difference after its first change and as a copy once it keeps changing: most grains
+//! are called rarely and shouldn't pay for copies. After some collections without a change a page is protected again (**cold**).
 //!
 //! What isn't collected (after read-only turns) stays marked and joins the next collection.
 
@@ -27,24 +29,35 @@ const SHORT: usize = 1024;
 pub struct Tracker {
     tracking: Arc<Tracking>,
     base: Arc<BaseImage>,
-    /// What was committed, for pages where that isn't the base's, in the order of their index.
-    known: Vec<(u32, Known)>,
+    /// Pages that are hot or weren't committed as the base has them, in the order of their index.
+    known: Vec<Known>,
     /// Pages that writes are seen in. Beyond it the memory has grown since the last collection.
     armed: usize,
-    /// How many pages are [`Known::Copy`].
+    /// How many pages are [`Was::Copy`].
     copies: usize,
     /// For scans; kept to save allocations.
     found: Vec<u32>,
 }
 
-/// What a page held at the last commit, when that wasn't the base's page.
+/// One page, as far as it's known.
 #[derive(Debug)]
-enum Known {
-    /// All of it, and for how many commits it has not changed.
-    Copy(Box<Page>, u8),
-    /// The patch that makes it of the base's page.
+struct Known {
+    index: u32,
+    was: Was,
+    /// For a hot page: how many collections have found it unchanged.
+    quiet: Option<u8>,
+}
+
+/// What a page held at the last commit.
+#[derive(Debug)]
+enum Was {
+    /// The base's page.
+    Base,
+    /// What this patch makes of the base's page.
     Short(Patches),
-    /// Not kept.
+    /// This.
+    Copy(Box<Page>),
+    /// Not kept. Such a page is never hot: there's nothing to compare it with.
     Unknown,
 }
 
@@ -73,12 +86,13 @@ impl Tracker {
         changed.dedup();
         for index in changed {
             let page = page(span, index);
-            let known = if tracking.dirty.sees_writes() {
+            let was = if tracking.dirty.sees_writes() {
                 tracker.shorten(index, page)
             } else {
-                tracker.copy(page)
+                tracker.copy(page).expect("comparing gets every copy that it needs")
             };
-            tracker.known.push((index, known));
+            let quiet = None;
+            tracker.known.push(Known { index, was, quiet });
         }
         tracker.armed = span.bytes.len() / PAGE_SIZE;
         tracking.dirty.arm(span, 0..tracker.armed)?;
@@ -105,8 +119,8 @@ impl Tracker {
                 continue;
             }
             // Both lists rise: what is behind `at` is behind this page, too.
-            at += self.known[at..].partition_point(|(known, _)| *known < index);
-            self.collect_page(span, index, at, out, &mut cold);
+            at += self.known[at..].partition_point(|known| known.index < index);
+            self.collect_page(page(span, index), index, at, out, &mut cold);
         }
         self.found = found;
         self.arm_pages(span, &cold)
@@ -119,15 +133,16 @@ impl Tracker {
             return Ok(());
         }
         let mut cold = Vec::new();
-        for i in 0..self.known.len() {
-            let (index, known) = &self.known[i];
-            let index = *index;
-            if let Known::Copy(copy, _) = known
-                && **copy == *page(span, index)
-            {
-                self.cool(i, &mut cold);
+        for at in 0..self.known.len() {
+            let Known { index, was, quiet } = &self.known[at];
+            let page = page(span, *index);
+            if quiet.is_some() && self.is(was, *index, page) {
+                cold.push(*index);
+                self.cool(at, page);
             }
         }
+        self.known
+            .retain(|known| known.quiet.is_some() || !matches!(known.was, Was::Base));
         self.known.shrink_to_fit();
         self.found = Vec::new();
         self.arm_pages(span, &cold)
@@ -135,90 +150,109 @@ impl Tracker {
 
     /// How many pages are hot.
     pub fn hot_pages(&self) -> usize {
-        self.copies
+        self.known.iter().filter(|known| known.quiet.is_some()).count()
     }
 
     /// One page that may have changed; what is known of it is at place `at`, if anything.
-    fn collect_page(&mut self, span: &Span<'_>, index: u32, at: usize, out: &mut Patches, cold: &mut Vec<u32>) {
-        let now = page(span, index);
-        let is_known = self.known.get(at).is_some_and(|(known, _)| *known == index);
-        if !is_known {
-            if out.push_changes(index, self.base.page(index), now) {
-                let known = self.keep(index, now, cold);
-                self.known.insert(at, (index, known));
-            } else if self.tracking.dirty.sees_writes() {
-                // Written with what it held before: leaving it writable would cost a compare with every commit.
-                cold.push(index);
+    fn collect_page(&mut self, now: &Page, index: u32, at: usize, out: &mut Patches, cold: &mut Vec<u32>) {
+        let sees_writes = self.tracking.dirty.sees_writes();
+        if self.known.get(at).is_none_or(|known| known.index != index) {
+            let changed = out.push_changes(index, self.base.page(index), now);
+            if changed || sees_writes {
+                let (was, quiet) = (Was::Base, None);
+                self.known.insert(at, Known { index, was, quiet });
+                self.follow(at, now, changed, cold);
             }
             return;
         }
-        let changed = match &mut self.known[at].1 {
-            Known::Copy(copy, quiet) => {
-                if out.push_changes(index, copy, now) {
-                    **copy = *now;
-                    *quiet = 0;
-                } else {
-                    *quiet = quiet.saturating_add(1);
-                    if *quiet >= self.tracking.quiet_commits && self.tracking.dirty.sees_writes() {
-                        self.cool(at, cold);
-                    }
-                }
-                return;
-            }
-            Known::Short(patch) => {
-                let mut before = *self.base.page(index);
-                patch.apply(&mut before).expect("a patch of one page");
-                out.push_changes(index, &before, now)
-            }
-            Known::Unknown => {
+        let changed = match &self.known[at].was {
+            Was::Base => out.push_changes(index, self.base.page(index), now),
+            Was::Copy(copy) => out.push_changes(index, copy, now),
+            Was::Short(patch) => out.push_changes(index, &self.patched(index, patch), now),
+            Was::Unknown => {
                 out.push_whole(index, now);
                 true
             }
         };
-        if changed {
-            self.known[at].1 = self.keep(index, now, cold);
-        } else {
+        self.follow(at, now, changed, cold);
+    }
+
+    /// Decides how a page that was just collected is followed from here.
+    fn follow(&mut self, at: usize, now: &Page, changed: bool, cold: &mut Vec<u32>) {
+        let Known { index, quiet, .. } = self.known[at];
+        if !changed {
+            let quiet = quiet.map_or(0, |quiet| quiet.saturating_add(1));
+            self.known[at].quiet = Some(quiet);
+            if quiet >= self.tracking.quiet_commits && self.tracking.dirty.sees_writes() {
+                cold.push(index);
+                self.cool(at, now);
+            }
+            return;
+        }
+        if let Was::Copy(copy) = &mut self.known[at].was {
+            **copy = *now;
+            self.known[at].quiet = Some(0);
+            return;
+        }
+        let keeps_changing = quiet.is_some() || !self.tracking.dirty.sees_writes();
+        let copy = if keeps_changing { self.copy(now) } else { None };
+        let mut was = copy.unwrap_or_else(|| self.shorten(index, now));
+        if matches!(was, Was::Unknown) {
+            was = self.copy(now).unwrap_or(Was::Unknown);
+        }
+        let is_cold = matches!(was, Was::Unknown);
+        if is_cold {
             cold.push(index);
         }
+        let quiet = (!is_cold).then_some(0);
+        self.known[at] = Known { index, was, quiet };
     }
 
-    /// Keeps a copy of a page that was just committed, or protects it when there's no room for one.
-    fn keep(&mut self, index: u32, page: &Page, cold: &mut Vec<u32>) -> Known {
-        if self.tracking.take_copy() {
-            self.copies += 1;
-            return Known::Copy(Box::new(*page), 0);
+    /// Gives a page's copy up. The caller has it protected.
+    fn cool(&mut self, at: usize, page: &Page) {
+        let Known { index, was, .. } = &self.known[at];
+        if matches!(was, Was::Copy(_)) {
+            let was = self.shorten(*index, page);
+            self.known[at].was = was;
+            self.copies -= 1;
+            self.tracking.return_copies(1);
         }
-        cold.push(index);
-        self.shorten(index, page)
+        self.known[at].quiet = None;
     }
 
-    fn copy(&mut self, page: &Page) -> Known {
-        // Comparing gets as many as it needs.
-        assert!(self.tracking.take_copy());
-        self.copies += 1;
-        Known::Copy(Box::new(*page), 0)
+    /// A copy, if there's room for one.
+    fn copy(&mut self, page: &Page) -> Option<Was> {
+        self.tracking.take_copy().then(|| {
+            self.copies += 1;
+            Was::Copy(Box::new(*page))
+        })
     }
 
-    /// Turns a copy into a short difference and has its page protected.
-    fn cool(&mut self, at: usize, cold: &mut Vec<u32>) {
-        let index = self.known[at].0;
-        let Known::Copy(copy, _) = std::mem::replace(&mut self.known[at].1, Known::Unknown) else {
-            unreachable!("only copies cool");
-        };
-        self.known[at].1 = self.shorten(index, &copy);
-        self.copies -= 1;
-        self.tracking.return_copies(1);
-        cold.push(index);
-    }
-
-    /// What to know of a cold page.
-    fn shorten(&self, index: u32, page: &Page) -> Known {
+    /// The page as a difference from the base, if that's short.
+    fn shorten(&self, index: u32, page: &Page) -> Was {
         let mut patch = Patches::new();
-        patch.push_changes(0, self.base.page(index), page);
-        if patch.as_bytes().len() <= SHORT {
-            Known::Short(patch)
-        } else {
-            Known::Unknown
+        if !patch.push_changes(0, self.base.page(index), page) {
+            return Was::Base;
+        }
+        if patch.as_bytes().len() > SHORT {
+            return Was::Unknown;
+        }
+        Was::Short(patch)
+    }
+
+    fn patched(&self, index: u32, patch: &Patches) -> Page {
+        let mut page = *self.base.page(index);
+        patch.apply(&mut page).expect("a patch of one page");
+        page
+    }
+
+    /// Whether a page is what it was.
+    fn is(&self, was: &Was, index: u32, page: &Page) -> bool {
+        match was {
+            Was::Base => page == self.base.page(index),
+            Was::Short(patch) => *page == self.patched(index, patch),
+            Was::Copy(copy) => **copy == *page,
+            Was::Unknown => false,
         }
     }
 
