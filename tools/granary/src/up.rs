@@ -234,7 +234,10 @@ mod tests {
     #[test]
     fn two_flags_of_nearly_one_name_are_two() {
         let config = settings("up --idle-timeout 2s --http-idle-timeout 3s", File::default()).unwrap();
-        assert_eq!((config.idle_timeout, config.http.idle_timeout), (Duration::from_secs(2), Duration::from_secs(3)));
+        assert_eq!(
+            (config.idle_timeout, config.http.idle_timeout),
+            (Duration::from_secs(2), Duration::from_secs(3))
+        );
         Line::command().debug_assert();
     }
 
