@@ -2,6 +2,8 @@
 //!
 //! The document's form is in `docs/describe.md`.
 
+mod bounds;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -93,6 +95,12 @@ impl Contract {
     pub fn read(document: &[u8]) -> Result<Contract, String> {
         let description: Description =
             serde_json::from_slice(document).map_err(|error| format!("`describe` gave no valid document: {error}"))?;
+        bounds::check(&description)?;
+        Contract::of(description)
+    }
+
+    /// Of a document whose bounds were checked.
+    pub(crate) fn of(description: Description) -> Result<Contract, String> {
         let durability = Durability::from_word(&description.durability).ok_or_else(|| {
             format!(
                 "durability is `{}`: it is committed, relaxed or volatile",
