@@ -15,6 +15,8 @@ use crate::description::Method;
 
 /// How deep references between schemas are followed: a schema may refer to itself.
 const REFERENCE_LIMIT: usize = 8;
+/// How many schemas are looked at: alternatives of alternatives multiply.
+const STEP_LIMIT: usize = 1_000;
 
 /// The decoded `name=value` pairs of a query. A name without `=` has an empty value.
 pub(super) fn pairs(query: &str) -> impl Iterator<Item = Result<(Cow<'_, str>, Cow<'_, str>), CallFailure>> {
@@ -135,11 +137,13 @@ struct Kinds {
     text: bool,
     list: Option<Form>,
     other: bool,
+    steps: usize,
 }
 
 impl Kinds {
     fn collect(&mut self, root: &Value, schema: &Value, depth: usize) {
-        if depth > REFERENCE_LIMIT {
+        self.steps += 1;
+        if depth > REFERENCE_LIMIT || self.steps > STEP_LIMIT {
             self.other = true;
             return;
         }
@@ -166,11 +170,15 @@ impl Kinds {
             Some("null") => {}
             Some("string") => self.text = true,
             Some("array") => {
-                let mut items = Kinds::default();
+                let mut items = Kinds {
+                    steps: self.steps,
+                    ..Kinds::default()
+                };
                 match schema.get("items") {
                     Some(schema) => items.collect(root, schema, depth + 1),
                     None => items.other = true,
                 }
+                self.steps = items.steps;
                 let text = items.text && !items.other && items.list.is_none();
                 self.list = Some(if text { Form::Text } else { Form::Json });
             }
@@ -239,6 +247,14 @@ mod tests {
         ] {
             check(schema, "v=5", r#"["5"]"#);
         }
+    }
+
+    #[test]
+    fn alternatives_of_alternatives_are_followed_for_a_while_only() {
+        let many = |to: &str| json!({ "anyOf": vec![json!({ "$ref": to }); 1_000] });
+        let bomb = json!({ "$ref": "#/$defs/a", "$defs": {
+            "a": many("#/$defs/b"), "b": many("#/$defs/c"), "c": many("#/$defs/d"), "d": { "type": "string" } } });
+        check(bomb, "v=5", "[5]");
     }
 
     #[test]
