@@ -10,8 +10,8 @@
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -44,18 +44,47 @@ impl Cache {
         fs::create_dir_all(folder)?;
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
         let path = folder.join("key");
-        let key = match fs::read(&path).map(TryInto::try_into) {
-            Ok(Ok(key)) => key,
-            // Half a key is what a crash left: whatever it signed is compiled anew.
-            Ok(Err(_)) => Cache::make_key(&path)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Cache::make_key(&path)?,
-            Err(error) => return Err(error),
+        let key = match Cache::read_key(&path)? {
+            Some(key) => key,
+            None => Cache::make_key(&path)?,
         };
         Ok(Cache {
             folder: folder.to_owned(),
             key,
             limit,
         })
+    }
+
+    /// The key, if it's whole and nobody but this host's user could have read or written it. Whatever another one signed is compiled
+    /// anew.
+    fn read_key(path: &Path) -> io::Result<Option<[u8; blake3::KEY_LEN]>> {
+        // A link could lead to a file whose content somebody else knows.
+        let opened = fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(path);
+        let file = match opened {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+                tracing::warn!(file = %path.display(), "the key of compiled modules is a link: a new one is made");
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let facts = file.metadata()?;
+        let is_own = facts.is_file() && facts.uid() == rustix::process::geteuid().as_raw();
+        if !is_own || facts.mode() & 0o777 != 0o600 {
+            tracing::warn!(
+                file = %path.display(), mode = format!("{:o}", facts.mode() & 0o777), owner = facts.uid(),
+                "the key of compiled modules wasn't this user's alone (mode 600): a new one is made"
+            );
+            return Ok(None);
+        }
+        let mut key = Vec::new();
+        // Half a key is what a crash left.
+        file.take(blake3::KEY_LEN as u64 + 1).read_to_end(&mut key)?;
+        Ok(key.try_into().ok())
     }
 
     fn make_key(path: &Path) -> io::Result<[u8; blake3::KEY_LEN]> {

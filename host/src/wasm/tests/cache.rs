@@ -100,6 +100,32 @@ fn a_lost_or_torn_key_is_made_anew() {
 }
 
 #[test]
+fn a_key_that_others_could_read_or_write_is_made_anew() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let folder = tempfile::tempdir().unwrap();
+    works(folder.path());
+    let key = folder.path().join("key");
+    let compiled_by = |key: &Path| (fs::read(key).unwrap(), fs::read(&compiled(folder.path())[0]).unwrap());
+    let mut before = compiled_by(&key);
+    works(folder.path());
+    assert!(compiled_by(&key) == before, "a good key is kept");
+    for mode in [0o644, 0o660, 0o400, 0o700] {
+        fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+        works(folder.path());
+        let after = compiled_by(&key);
+        assert!(after.0 != before.0 && after.1 != before.1, "{mode:o}");
+        assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+        before = after;
+    }
+    let elsewhere = folder.path().join("elsewhere");
+    fs::rename(&key, &elsewhere).unwrap();
+    symlink(&elsewhere, &key).unwrap();
+    works(folder.path());
+    assert!(fs::symlink_metadata(&key).unwrap().is_file());
+    assert!(fs::read(&key).unwrap() != before.0);
+}
+
+#[test]
 fn the_key_and_the_folder_are_the_users_alone() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
