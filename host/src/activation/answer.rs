@@ -8,7 +8,9 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use crate::wasm::{Answer, TurnFailure};
+use granary_core::api::Code;
+
+use crate::wasm::{Answer, Fault, TurnFailure};
 
 /// The answer, if its value, or the value of its error, is sound.
 pub(super) fn checked(answer: Answer) -> Result<Answer, TurnFailure> {
@@ -16,6 +18,14 @@ pub(super) fn checked(answer: Answer) -> Result<Answer, TurnFailure> {
         Ok(value) => ("result", Some(value)),
         Err(fault) => ("error", fault.error.as_ref()),
     };
+    if let Err(Fault { code: Some(code), .. }) = &answer
+        && Code::from_word(code).is_none()
+    {
+        let shown: String = code.chars().take(40).collect();
+        return Err(TurnFailure::Abi(format!(
+            "a call's failure was passed on with the code {shown:?}, which no call fails with"
+        )));
+    }
     if let Some(json) = json
         && let Err(error) = serde_json::from_slice::<Sound>(json)
     {
@@ -78,6 +88,7 @@ impl<'de> Visitor<'de> for Sound {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wasm::FaultKind;
 
     fn accepts(bytes: &[u8]) -> bool {
         checked(Ok(bytes.to_vec())).is_ok()
@@ -99,6 +110,27 @@ mod tests {
         let others: [&[u8]; 7] = [b"", b"hello", b"\"\xff\xfe\"", b"[1", b"1 2", b"{1: 2}", b"\"\\ud800\""];
         for other in others {
             assert!(!accepts(other), "{}", String::from_utf8_lossy(other));
+        }
+    }
+
+    #[test]
+    fn a_failure_is_passed_on_with_a_code_that_there_is() {
+        let passed_on = |code: Option<&str>| {
+            checked(Err(Fault {
+                kind: FaultKind::CallFailed,
+                message: "so it was".to_owned(),
+                error: None,
+                status: None,
+                code: code.map(str::to_owned),
+            }))
+        };
+        for code in [None, Some("trap"), Some("deadline")] {
+            assert!(matches!(passed_on(code), Ok(Err(_))), "{code:?}");
+        }
+        for code in ["", "ok", "Trap", &"x".repeat(1 << 20)] {
+            let failure = passed_on(Some(code)).unwrap_err();
+            assert!(failure.to_string().contains("which no call fails with"), "{failure}");
+            assert!(failure.to_string().len() < 200);
         }
     }
 

@@ -211,6 +211,7 @@ fn fault_end(fault: Fault) -> TurnEnd {
         FaultKind::UnknownMethod => TurnEnd::Refused(CallFailure::before(Code::UnknownMethod, message)),
         FaultKind::GuestError => TurnEnd::Done(Outcome::GuestError { error, message, status }),
         FaultKind::CallFailed => {
+            // One that isn't known has failed the turn before.
             let code = code.as_deref().and_then(Code::from_word).unwrap_or(Code::GuestError);
             TurnEnd::PassedOn(CallFailure {
                 error,
