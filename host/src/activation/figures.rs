@@ -51,9 +51,10 @@ struct Shared {
     kept_pages: usize,
     wait_edges: usize,
     unreleased: usize,
+    dropped_records: u64,
 }
 
-const SHARED: [Figure<Shared>; 5] = [
+const SHARED: [Figure<Shared>; 6] = [
     ("granary_slots_taken", "Slots for memories that are taken.", |shared| {
         shared.slots_taken as u64
     }),
@@ -71,6 +72,11 @@ const SHARED: [Figure<Shared>; 5] = [
         "Grains whose replies wait for the disk.",
         |shared| shared.unreleased as u64,
     ),
+    (
+        "granary_guest_log_records_dropped_total",
+        "Guests' log records dropped, since all guests together wrote too many.",
+        |shared| shared.dropped_records,
+    ),
 ];
 
 impl Catalog {
@@ -80,7 +86,11 @@ impl Catalog {
         let (budget, backlog) = (parts.budget.clone(), parts.backlog.clone());
         parts.metrics.watch(&MEMORY, move || budget.view());
         parts.metrics.watch(&BACKLOG, move || backlog.waiting());
-        let (slab, tracking) = (parts.engine.slab().clone(), parts.tracking.clone());
+        let (engine, slab, tracking) = (
+            parts.engine.clone(),
+            parts.engine.slab().clone(),
+            parts.tracking.clone(),
+        );
         let (waits, release) = (parts.waits.clone(), parts.release.clone());
         parts.metrics.watch(&SHARED, move || Shared {
             slots_taken: slab.taken(),
@@ -88,6 +98,7 @@ impl Catalog {
             kept_pages: Tracking::kept_pages(&tracking),
             wait_edges: waits.lock().expect("no panic under this lock").len(),
             unreleased: release.waiting(),
+            dropped_records: engine.dropped_log_records(),
         });
     }
 }

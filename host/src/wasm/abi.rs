@@ -110,8 +110,7 @@ impl<'a> View<'a> {
             .map(|i| {
                 let record = self.record::<32>(ptr + i * 32, "a call")?;
                 let call = self.call(std::array::from_fn(|field| record.word(4 * field)), left)?;
-                let taken = call.kind.len() + call.key.len() + call.method.len() + call.args.len();
-                left = left.checked_sub(taken).ok_or_else(|| {
+                left = left.checked_sub(call.size()).ok_or_else(|| {
                     TurnFailure::TooLarge(format!("parallel calls with more than {limit} bytes together"))
                 })?;
                 Ok(call)

@@ -34,6 +34,8 @@ pub struct WasmConfig {
     pub describe_limit: usize,
     /// The most calls in one `invoke-all`.
     pub parallel_calls: usize,
+    /// The most calls of a turn. Stops a turn whose waiting takes no CPU time from keeping other grains busy until its deadline.
+    pub turn_calls: usize,
     /// The most subscriptions of one `poll_oneoff`. Stops a guest from having the host go through a memory full of them.
     pub subscriptions: u32,
     /// The most bytes of lists and buffers that the host reads in one call of WASI; more is the guest's `ENOMEM`. Stops millions of
@@ -43,6 +45,8 @@ pub struct WasmConfig {
     pub log_records: u32,
     /// the longest of them in bytes; longer ones are cut. Stops a guest from filling the host's log.
     pub log_record_limit: usize,
+    /// Log records a second of all guests together; more are dropped and counted. Stops many turns from doing what one may not.
+    pub log_rate: u32,
     /// Where compiled modules are kept; `None` compiles at every start.
     pub cache: Option<PathBuf>,
     /// What the cache may take on the disk, in bytes; the longest unused go first.
@@ -84,10 +88,12 @@ impl Default for WasmConfig {
             reply_limit: 8 << 20,
             describe_limit: 1 << 20,
             parallel_calls: 256,
+            turn_calls: 10_000,
             subscriptions: 1_024,
             wasi_bytes: 8 << 20,
             log_records: 1_000,
             log_record_limit: 8 << 10,
+            log_rate: 10_000,
             cache: None,
             cache_limit: 2 << 30,
             module: ModuleLimits::default(),

@@ -3,11 +3,12 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use granary_core::id::ModuleHash;
 use wasmtime::{Config, Linker, OptLevel};
 
-use super::calls::{GuestState, Listener, add_to_linker};
+use super::calls::{GuestState, Listener, LogRate, add_to_linker};
 use super::compiler::Compiler;
 use super::config::WasmConfig;
 use super::failure::{StartError, TurnFailure};
@@ -29,6 +30,7 @@ pub struct Engine {
     cache: Option<Cache>,
     compiler: Compiler,
     pub(super) gate: OnceLock<Arc<dyn MemoryGate>>,
+    pub(super) log_rate: Arc<LogRate>,
 }
 
 /// A module that can run, and what it says of itself.
@@ -136,12 +138,18 @@ impl Engine {
             cache,
             compiler: Compiler::new(&config.compiler),
             gate: OnceLock::new(),
+            log_rate: Arc::new(LogRate::new(config.log_rate, Instant::now())),
         }))
     }
 
     /// Has guests ask `gate` before their memory grows: those of instances made from now on. Only the first call counts.
     pub fn set_gate(&self, gate: Arc<dyn MemoryGate>) {
         let _ = self.gate.set(gate);
+    }
+
+    /// Guests' log records that were dropped since the start, since all guests together wrote too many.
+    pub fn dropped_log_records(&self) -> u64 {
+        self.log_rate.dropped()
     }
 
     /// Checks a module as it was uploaded, and rewrites it. Blocks for as long as reading it takes.

@@ -54,7 +54,8 @@ impl Instance {
             .take()
             .map_err(|full| StartError::Overloaded { slots: full.slots })?;
         let offset = slot.offset();
-        let mut store = Store::new(&engine.wasmtime, GuestState::new(&engine.config, engine.gate.get()));
+        let state = GuestState::new(&engine.config, &engine.log_rate, engine.gate.get());
+        let mut store = Store::new(&engine.wasmtime, state);
         store.limiter_async(|state| state);
         store.set_hostcall_fuel(engine.config.wasi_bytes);
         let ticks = engine.ticker.ticks();

@@ -36,6 +36,11 @@ pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
                 state.free_turn()?;
                 let limit = state.config.reply_limit;
                 let call = View::new(memory).call([a, b, c, d, e, f, g, h], limit).map_err(raise)?;
+                let bytes = call.size();
+                if bytes > limit {
+                    let what = format!("a call with {bytes} bytes, at most {limit} are allowed");
+                    return Err(raise(TurnFailure::TooLarge(what)));
+                }
                 invoke(&mut caller, vec![call], result, false).await
             })
         },
@@ -63,7 +68,13 @@ async fn invoke(
     many: bool,
 ) -> wasmtime::Result<()> {
     let count = calls.len();
+    let most = caller.data().config.turn_calls;
     let turn = caller.data_mut().free_turn()?;
+    turn.calls += count;
+    if turn.calls > most {
+        let what = format!("more than {most} calls in one turn: give them to several");
+        return Err(raise(TurnFailure::TooLarge(what)));
+    }
     if turn.kind == TurnKind::Describe {
         return Err(raise(TurnFailure::Trap {
             message: "describe called another grain".to_owned(),

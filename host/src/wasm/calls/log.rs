@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wasmtime::{Caller, Linker};
 
+use super::log_rate::LogRate;
 use super::{GuestCall, GuestCallError, GuestState, LogLevel, LogSource, Replies, TurnHost, memory_and_state};
 use crate::wasm::abi::View;
 use crate::wasm::config::WasmConfig;
@@ -15,15 +16,17 @@ use crate::wasm::failure::{TurnFailure, raise};
 /// Lets a turn's first records through, cut to their limit.
 pub(super) struct LogGate {
     host: Arc<dyn TurnHost>,
+    rate: Arc<LogRate>,
     written: AtomicU32,
     records: u32,
     limit: usize,
 }
 
 impl LogGate {
-    pub(super) fn new(host: Arc<dyn TurnHost>, config: &WasmConfig) -> Arc<LogGate> {
+    pub(super) fn new(host: Arc<dyn TurnHost>, rate: Arc<LogRate>, config: &WasmConfig) -> Arc<LogGate> {
         Arc::new(LogGate {
             host,
+            rate,
             written: AtomicU32::new(0),
             records: config.log_records,
             limit: config.log_record_limit,
@@ -43,6 +46,9 @@ impl LogGate {
             return;
         }
         self.written.store(before + 1, Ordering::Relaxed);
+        if !self.rate.admits(Instant::now()) {
+            return;
+        }
         if before == self.records {
             let notice = format!(
                 "the turn wrote more than {} log records: the rest is dropped",

@@ -6,6 +6,7 @@
 #[expect(clippy::module_inception, reason = "the file for the interface `calls`")]
 mod calls;
 mod log;
+mod log_rate;
 mod poll;
 mod wasi;
 
@@ -21,6 +22,7 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use self::calls::Reply;
 pub(super) use self::log::Listener;
 use self::log::LogGate;
+pub(super) use self::log_rate::LogRate;
 use super::abi::{View, place};
 use super::config::WasmConfig;
 use super::failure::{Fault, Refused, TurnFailure, raise};
@@ -38,6 +40,13 @@ pub struct GuestCall {
     pub method: String,
     /// A JSON array of arguments, unchecked.
     pub args: Vec<u8>,
+}
+
+impl GuestCall {
+    /// Bytes of all that it holds.
+    pub(super) fn size(&self) -> usize {
+        self.kind.len() + self.key.len() + self.method.len() + self.args.len()
+    }
 }
 
 /// Why a call gave no value.
@@ -105,6 +114,8 @@ pub(super) struct GuestState {
     /// CPU time that the turn has taken so far, as far as it was measured.
     pub(super) cpu: Duration,
     pub(super) cpu_limit: Duration,
+    /// What all guests' log records share.
+    log_rate: Arc<LogRate>,
     /// Who knows whether the host has memory.
     pub(super) gate: Option<Arc<dyn MemoryGate>>,
 }
@@ -115,6 +126,8 @@ pub(super) struct Turn {
     host: Arc<dyn TurnHost>,
     gate: Option<Arc<LogGate>>,
     pub(super) kind: TurnKind,
+    /// Calls that it has made.
+    calls: usize,
     /// Buffers that the guest has to allocate before its function begins, last one first.
     arguments: Vec<Vec<u8>>,
     /// The reply of a call, while it's being put into the memory.
@@ -146,6 +159,7 @@ impl Turn {
             host,
             gate: None,
             kind,
+            calls: 0,
             arguments: arguments.iter().rev().map(|bytes| bytes.to_vec()).collect(),
             reply: None,
             outcome: None,
@@ -156,7 +170,11 @@ impl Turn {
 }
 
 impl GuestState {
-    pub(super) fn new(config: &Arc<WasmConfig>, gate: Option<&Arc<dyn MemoryGate>>) -> GuestState {
+    pub(super) fn new(
+        config: &Arc<WasmConfig>,
+        log_rate: &Arc<LogRate>,
+        gate: Option<&Arc<dyn MemoryGate>>,
+    ) -> GuestState {
         GuestState {
             config: Arc::clone(config),
             memory: None,
@@ -164,6 +182,7 @@ impl GuestState {
             wasi: None,
             cpu: Duration::ZERO,
             cpu_limit: config.turn_cpu,
+            log_rate: Arc::clone(log_rate),
             gate: gate.cloned(),
         }
     }
@@ -193,12 +212,13 @@ impl GuestState {
 
     /// Where this turn's log records go.
     fn gate(&mut self) -> wasmtime::Result<Arc<LogGate>> {
-        let config = Arc::clone(&self.config);
+        let (config, rate) = (Arc::clone(&self.config), Arc::clone(&self.log_rate));
         let turn = self.turn()?;
         let host = &turn.host;
-        Ok(Arc::clone(
-            turn.gate.get_or_insert_with(|| LogGate::new(Arc::clone(host), &config)),
-        ))
+        let gate = turn
+            .gate
+            .get_or_insert_with(|| LogGate::new(Arc::clone(host), rate, &config));
+        Ok(Arc::clone(gate))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Calls from guests to other grains, logs, WASI.
 
 use super::guest::*;
-use crate::wasm::{GuestCallError, LogLevel, LogSource, TurnFailure};
+use crate::wasm::{Engine, GuestCallError, Instance, LogLevel, LogSource, TurnFailure, WasmConfig};
 
 const INVOKE: &str = r#"
     (import "granary:grain/calls@0.1.0" "invoke" (func $invoke (param i32 i32 i32 i32 i32 i32 i32 i32 i32)))
@@ -125,6 +125,51 @@ fn too_many_parallel_calls_and_lists_outside_the_memory_end_the_turn() {
     let none =
         "(call $invoke_all (i32.const 0) (i32.const 0) (i32.const 66400)) (call $ok (i32.const 66404) (i32.const 4))";
     assert_eq!(call(&mut guest(none).start(&engine), b""), Ok(vec![0; 4]));
+}
+
+#[test]
+fn a_turns_calls_are_bounded_in_number_and_bytes() {
+    let engine = Engine::new(&WasmConfig {
+        turn_calls: 10,
+        reply_limit: 1_000,
+        ..config()
+    })
+    .unwrap();
+    let turn = |body| call(&mut guest(body).start(&engine), b"").unwrap_err();
+    let endless = "(loop $more (call $invoke (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+        (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 66304)) (br $more)) unreachable";
+    let failure = turn(endless);
+    assert!(
+        matches!(&failure, TurnFailure::TooLarge(what) if what.contains("10 calls")),
+        "{failure}"
+    );
+    let at_once = "(call $invoke_all (i32.const 67000) (i32.const 11) (i32.const 66400)) unreachable";
+    assert!(matches!(turn(at_once), TurnFailure::TooLarge(what) if what.contains("10 calls")));
+    // Each part is short enough, all of them together aren't.
+    let long = "(call $invoke (i32.const 0) (i32.const 300) (i32.const 0) (i32.const 300) (i32.const 0) (i32.const 300)
+        (i32.const 0) (i32.const 300) (i32.const 66304)) unreachable";
+    assert!(matches!(turn(long), TurnFailure::TooLarge(what) if what.contains("1200 bytes")));
+}
+
+#[test]
+fn all_guests_together_write_a_bounded_number_of_records() {
+    let engine = Engine::new(&WasmConfig {
+        log_rate: 5,
+        ..config()
+    })
+    .unwrap();
+    let body = "(loop $more (call $log (i32.const 2) (i32.const 0) (i32.const 1))
+        (local.set $i (i32.add (local.get $i) (i32.const 1))) (br_if $more (i32.lt_u (local.get $i) (i32.const 900))))
+        (call $ok (i32.const 0) (i32.const 0))";
+    let module = guest(body).compile(&engine);
+    let hosts: Vec<_> = (0..3).map(|_| TestHost::new()).collect();
+    for host in &hosts {
+        let mut instance = Instance::start(&engine, &module, &[]).unwrap();
+        run(instance.call(host.clone(), "k", "r", "m", b"")).unwrap().unwrap();
+    }
+    let written: usize = hosts.iter().map(|host| host.texts().len()).sum();
+    assert!((5..900).contains(&written), "{written}");
+    assert_eq!(engine.dropped_log_records(), 2_700 - written as u64);
 }
 
 #[test]
