@@ -201,8 +201,17 @@ impl Examination {
                 }
                 (_, last) => self.bury(grain, last.as_ref()),
             }
-        } else if lost > last.as_ref().map(|last| last.seq) {
-            self.report.lose(grain, last.map(|last| last.seq), lost);
+        } else {
+            if let Some(first) = fresh.first().filter(|_| !follows) {
+                // What is missing was deleted later: what's left of the log goes on from a deleted grain.
+                self.report
+                    .problems
+                    .push(format!("commits of {grain} from before it was deleted are missing"));
+                self.put(key, deleted_before(first).encode());
+            }
+            if lost > last.as_ref().map(|last| last.seq) {
+                self.report.lose(grain, last.map(|last| last.seq), lost);
+            }
         }
         Ok(made)
     }
@@ -342,6 +351,20 @@ impl Examination {
         if current.is_some_and(|value| Reader::new(value).varint() == Ok(revision)) {
             self.state.values.remove(&key);
         }
+    }
+}
+
+/// A deleted grain that a commit in the log follows.
+fn deleted_before(next: &Seen) -> HeadValue {
+    let head = Head {
+        seq: Seq(next.head.seq.0.saturating_sub(1)),
+        hash: next.prev_hash,
+        ..next.head.clone()
+    };
+    HeadValue {
+        head,
+        image: None,
+        before: None,
     }
 }
 
