@@ -198,14 +198,13 @@ impl Walk {
         visit: Visit<'_>,
     ) -> Result<Option<u64>, StorageError> {
         let Candidate { name, header, file } = candidate;
-        buffer.resize(BODY_START as usize, 0);
-        let first_page = (header.file_len - u64::from(BODY_START)).min(buffer.len() as u64) as usize;
-        file.read_at(&mut buffer[..first_page], u64::from(BODY_START))?;
-        if is_untouched(header, &buffer[..first_page]) {
-            return Ok(None);
-        }
         buffer.resize(header.file_len as usize, 0);
         file.read_at(buffer, 0)?;
+        let body = &buffer[BODY_START as usize..];
+        // A first group that was blanked, say by a write that got lost, looks untouched, too: what follows it tells.
+        if is_untouched(header, &body[..body.len().min(BODY_START as usize)]) && later_group(header, body).is_none() {
+            return Ok(None);
+        }
         let mut at = BODY_START as usize;
         while let Some((group, hashes)) = sound_group(header, &buffer[at..]) {
             self.expect(group.header.first_lsn, name, at)?;

@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 use granary_core::commit::{Commit, Head};
 use granary_core::id::{GrainName, Lsn, Seq};
 
-use super::format::{BODY_START, GROUP_HEADER_LEN, GroupView, RECORD_HEADER_LEN, SegmentHeader, read_record};
+use super::format::{
+    BODY_START, GROUP_HEADER_LEN, GroupView, RECORD_HEADER_LEN, SegmentHeader, is_untouched, read_record,
+};
 use super::register::{self, REGISTER};
 use super::segment::{LOG_DIR, file_name, file_number, path};
 use crate::storage::StorageError;
@@ -49,6 +51,10 @@ pub(crate) struct Salvage {
 struct Walk {
     found: Salvage,
     next: Option<Lsn>,
+    /// A segment before the first sound group in which something was written that is no group any more.
+    gap: Option<String>,
+    /// The commits in it.
+    suspects: Vec<(GrainName, Seq)>,
     /// Whether the first damage was passed.
     broken: bool,
     /// Commits named since the last sound group.
@@ -61,6 +67,8 @@ pub(crate) fn salvage(files: &dyn Files) -> Result<Salvage, StorageError> {
     let mut walk = Walk {
         found: Salvage::default(),
         next: None,
+        gap: None,
+        suspects: Vec::new(),
         broken: false,
         named: 0,
     };
@@ -172,6 +180,7 @@ impl Walk {
         while at + GROUP_HEADER_LEN <= bytes.len() {
             let Some(group) = sound_group(header, &bytes[at..]) else {
                 let Some(behind) = later_group(header, &bytes[at..]) else {
+                    self.no_more(name, header, &bytes[at..]);
                     break;
                 };
                 self.stop(format!("{} is damaged at byte {at}", path(name)));
@@ -186,6 +195,11 @@ impl Walk {
             };
             seen_here = true;
             let first = group.header.first_lsn;
+            if let Some(before) = self.gap.take() {
+                self.stop(before);
+                self.found.more_may_be_lost = true;
+                self.found.lost.append(&mut self.suspects);
+            }
             if let Some(next) = self.next.filter(|next| *next != first) {
                 self.stop(format!("commits before byte {at} of {} are missing", path(name)));
                 self.found.more_may_be_lost |= first.0.saturating_sub(next.0) > self.named;
@@ -209,6 +223,16 @@ impl Walk {
             self.found.removed.push(name.to_owned());
         } else {
             spares.push(name.to_owned());
+        }
+    }
+
+    /// Where a segment's groups end. Before the first sound group of all, what is there counts as damage once a later group is found:
+    /// a start wipes first groups that were never durable.
+    fn no_more(&mut self, name: &str, header: &SegmentHeader, bytes: &[u8]) {
+        if self.next.is_none() && !is_untouched(header, &bytes[..bytes.len().min(BODY_START as usize)]) {
+            self.gap
+                .get_or_insert(format!("the first group of {} is damaged", path(name)));
+            self.suspects.extend(loose_commits(bytes));
         }
     }
 

@@ -249,6 +249,24 @@ fn a_lost_tail_that_a_newer_segment_knew_of_is_corruption() {
 }
 
 #[test]
+fn a_first_group_that_was_blanked_is_corruption() {
+    // Of the oldest segment, of one in the middle, and of the only one.
+    for (count, which) in [(30, 0), (30, 15), (4, 0)] {
+        let files = disk();
+        let log = open(&files);
+        let positions = log.append_groups(&(0..count).map(|i| body(1700, i)).collect::<Vec<_>>());
+        log.await_spare();
+        let name = log.file_of(&positions[which]);
+        drop(log);
+        let mut bytes = files.bytes(&name);
+        bytes[4096..2 * 4096].fill(0);
+        files.set_bytes(&name, &bytes);
+        let message = corrupt(&files);
+        assert!(message.contains("damaged at byte"), "{message}");
+    }
+}
+
+#[test]
 fn records_of_an_earlier_use_of_a_segment_never_pass_for_new() {
     let files = disk();
     let log = open(&files);
