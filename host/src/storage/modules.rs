@@ -33,6 +33,10 @@ impl ModuleFiles {
         }
         let named: HashSet<_> = records.iter().map(|record| record.module.to_string()).collect();
         for name in list_finished(&*self.files, MODULE_DIR)? {
+            // Whatever else somebody put there isn't ours to remove.
+            if !is_module_name(&name) {
+                continue;
+            }
             if !named.contains(&name) {
                 tracing::info!(module = name, "removed a module that no revision names");
                 self.files.remove(&join(MODULE_DIR, &name))?;
@@ -41,10 +45,10 @@ impl ModuleFiles {
         Ok(())
     }
 
-    /// Keeps a module's bytes; they last on return.
+    /// Keeps a module's bytes; they last on return. A damaged file in their place is replaced.
     pub(crate) fn put(&self, bytes: &[u8]) -> Result<ModuleHash, StorageError> {
         let module = ModuleHash(*blake3::hash(bytes).as_bytes());
-        if !self.contains(&module)? {
+        if !matches!(self.read(&module), Ok(Some(_))) {
             write_atomically(&*self.files, MODULE_DIR, &module.to_string(), bytes)?;
         }
         Ok(module)
@@ -67,12 +71,19 @@ impl ModuleFiles {
         };
         if blake3::hash(&bytes).as_bytes() != &module.0 {
             return Err(StorageError::Corrupt(format!(
-                "{} doesn't hold the module that it's named for: deploy that module again after moving the file elsewhere",
+                "{} doesn't hold the module that it's named for: deploy that module again, or let `granary repair` give the revision up",
                 path(module)
             )));
         }
         Ok(Some(bytes))
     }
+}
+
+fn is_module_name(name: &str) -> bool {
+    name.len() == 64
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 pub(crate) fn path(module: &ModuleHash) -> String {
@@ -85,6 +96,17 @@ mod tests {
 
     use super::super::files::faulty::{FaultyFiles, Power};
     use super::*;
+
+    #[test]
+    fn a_damaged_module_is_made_good_by_its_bytes_and_a_foreign_file_stays() {
+        let files = FaultyFiles::new(Power::steady());
+        let modules = ModuleFiles::open(Arc::new(files.clone())).unwrap();
+        let module = modules.put(b"code").unwrap();
+        files.set_bytes(&path(&module), b"c0de");
+        assert!(matches!(modules.read(&module), Err(StorageError::Corrupt(_))));
+        modules.put(b"code").unwrap();
+        assert_eq!(modules.read(&module).unwrap().unwrap(), b"code");
+    }
 
     #[test]
     fn modules_that_no_record_names_are_removed() {
