@@ -14,7 +14,7 @@ use super::super::{SNAPSHOT_DIR, StorageError};
 use super::copied_heads::with_round;
 use super::copy::{self, Copy};
 use super::examination::Examination;
-use super::quarantine::Quarantine;
+use super::quarantine::{Quarantine, step};
 
 /// Mends the folder.
 pub(super) fn mend(dir: &Path, files: &dyn Files, found: &mut Examination) -> Result<Quarantine, StorageError> {
@@ -25,7 +25,9 @@ pub(super) fn mend(dir: &Path, files: &dyn Files, found: &mut Examination) -> Re
         (None, None) => super::super::identity::next(files)?.host,
     };
     if found.rewrite {
+        step()?;
         move_images(files, found)?;
+        step()?;
         let mut copy = Copy::create(files, copy::next_number(files)?, host)?;
         let round = found.state.round;
         for (key, value) in &found.state.values {
@@ -33,18 +35,23 @@ pub(super) fn mend(dir: &Path, files: &dyn Files, found: &mut Examination) -> Re
         }
         copy.sync(round)?;
         copy.end(round)?;
+        step()?;
         copy.publish(files)?;
+        step()?;
         for path in copy.older(files)? {
             quarantine.take(&path)?;
         }
         quarantine.take(SNAPSHOT_DIR)?;
     }
+    step()?;
     cut_log(files, found, &quarantine)?;
+    step()?;
     for path in &found.removed {
         quarantine.take(path)?;
     }
     if let Some(identity) = &found.identity {
         quarantine.take("identity")?;
+        step()?;
         identity.keep(files)?;
     }
     Ok(quarantine)
@@ -111,12 +118,14 @@ fn cut_log(files: &dyn Files, found: &Examination, quarantine: &Quarantine) -> R
             file.write_at(&ZEROS[..zeros as usize], at)?;
             at += zeros;
         }
+        step()?;
         file.sync()?;
     }
     for name in &log.removed {
         quarantine.take(&format!("{LOG_DIR}/{name}"))?;
     }
     if log.register {
+        step()?;
         register::write(files, &log.staying)?;
     }
     Ok(())

@@ -46,7 +46,9 @@ impl Quarantine {
         if !from.exists() {
             return Ok(());
         }
-        fs::rename(&from, self.place(path)?)?;
+        let to = self.place(path)?;
+        step()?;
+        fs::rename(&from, to)?;
         sync(from.parent().unwrap_or(&self.root))
     }
 
@@ -65,6 +67,36 @@ impl Quarantine {
         sync(&self.root.join(QUARANTINE))?;
         sync(&self.root)?;
         Ok(to)
+    }
+}
+
+/// Called between the steps of a repair, where a test ends one.
+#[cfg(not(test))]
+#[allow(clippy::unnecessary_wraps, reason = "the other form fails")]
+pub(super) fn step() -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+pub(super) use self::steps::step;
+
+#[cfg(test)]
+pub(super) mod steps {
+    use std::cell::Cell;
+    use std::io;
+
+    thread_local! {
+        /// Steps after which a repair on this thread is cut off.
+        pub(crate) static LEFT: Cell<u32> = const { Cell::new(u32::MAX) };
+    }
+
+    pub(crate) fn step() -> io::Result<()> {
+        let left = LEFT.get();
+        LEFT.set(left.saturating_sub(1));
+        if left == 0 {
+            return Err(io::Error::other("the repair was cut off"));
+        }
+        Ok(())
     }
 }
 

@@ -12,6 +12,7 @@ use granary_core::page::{PAGE_SIZE, Patches};
 use super::super::noise::Noise;
 use super::super::suite::{Waiter, append, commit, grain, memory, small_config, write};
 use super::super::*;
+use super::quarantine::steps::LEFT;
 
 /// A grain's memory after each of its commits; none where that deleted it.
 type History = Vec<Option<Vec<u8>>>;
@@ -197,6 +198,12 @@ impl World {
                 .mend(config())
                 .unwrap_or_else(|error| panic!("{what}: {error}\n{report}"));
         }
+        self.agrees(dir, &report, what);
+        report.grains.len()
+    }
+
+    /// Checks that a repaired folder holds what a report said.
+    fn agrees(&self, dir: &Path, report: &RepairReport, what: &str) {
         let storage = SledStorage::open(dir, config()).unwrap_or_else(|error| panic!("{what}: {error}\n{report}"));
         for (name, history) in &self.histories {
             let stored = storage.load(name);
@@ -232,7 +239,6 @@ impl World {
             "{what}: after the repair: {}",
             again.report()
         );
-        report.grains.len()
     }
 
     /// Damages two copies of the folder; one is started on, the other repaired.
@@ -370,6 +376,46 @@ fn a_flipped_bit_in_a_file_of_each_kind_is_noticed_or_harmless() {
     outcomes
         .iter()
         .for_each(|((file, outcome), count)| println!("{file}: {outcome:?} {count}"));
+}
+
+#[test]
+fn a_repair_that_is_cut_off_at_any_step_can_be_run_again() {
+    let world = World::new();
+    let with = |folder: &str| {
+        let files = world.files().into_iter();
+        files.filter(|file| file.starts_with(folder)).collect::<Vec<_>>()
+    };
+    let segments = with("log");
+    let damage = |dir: &Path| {
+        flip(&dir.join(&with("images")[0]), &mut Noise::new(1)).unwrap();
+        segments
+            .iter()
+            .for_each(|file| drop(flip(&dir.join(file), &mut Noise::new(3))));
+        fs::remove_file(dir.join("identity")).unwrap();
+        fs::remove_file(dir.join(&with("modules")[0])).unwrap();
+    };
+    for steps in 0.. {
+        let what = format!("cut off after {steps} steps");
+        let dir = world.copy();
+        damage(dir.path());
+        let repair = Repair::examine(dir.path()).unwrap();
+        let report = repair.report().clone();
+        LEFT.set(steps);
+        let mended = repair.mend(config());
+        LEFT.set(u32::MAX);
+        if mended.is_ok() {
+            assert!(steps > 8, "the damage takes more steps than {steps}");
+            world.agrees(dir.path(), &report, &what);
+            break;
+        }
+        let repair = Repair::examine(dir.path()).unwrap_or_else(|error| panic!("{what}: {error}"));
+        if !repair.report().is_sound() {
+            repair.mend(config()).unwrap_or_else(|error| panic!("{what}: {error}"));
+        } else {
+            drop(repair);
+        }
+        world.agrees(dir.path(), &report, &what);
+    }
 }
 
 #[test]
