@@ -77,17 +77,44 @@ struct Shared {
     storage: Arc<dyn Storage>,
     /// Read with every call, written by a type's first deploy.
     lines: RwLock<BTreeMap<GrainType, Arc<Line>>>,
+    /// Types whose current module can't be loaded. Found at the start, ended by a deploy.
+    broken: RwLock<BTreeMap<GrainType, Broken>>,
     /// One deploy or rollback at a time: compiling takes all cores anyway, and revisions are numbered.
     deploying: Mutex<()>,
 }
 
+/// A type whose current module can't be loaded: its file is damaged or gone. The other types are served.
+#[derive(Clone)]
+struct Broken {
+    current: ModuleRecord,
+    records: Vec<ModuleRecord>,
+    /// What is wrong with the module.
+    why: String,
+}
+
+impl Broken {
+    fn failure(&self) -> CallFailure {
+        let ModuleRecord {
+            kind, revision, module, ..
+        } = &self.current;
+        let detail = format!(
+            "the current module of `{kind}` (revision {}, modules/{module}) can't be loaded: {}. Deploy the module again, or stop the \
+             host and let `granary repair` go back to the revision before",
+            revision.0, self.why
+        );
+        CallFailure::before(Code::Internal, detail)
+    }
+}
+
 impl Modules {
-    /// All types that storage knows, their modules compiled or taken from the cache.
+    /// All types that storage knows, their modules compiled or taken from the cache. A type whose module can't be loaded
+    /// answers its callers with an error that says so.
     pub(crate) async fn open(engine: Arc<Engine>, storage: Arc<dyn Storage>) -> Result<Modules, StorageError> {
         let shared = Shared {
             engine,
             storage,
             lines: RwLock::default(),
+            broken: RwLock::default(),
             deploying: Mutex::new(()),
         };
         let modules = Modules {
@@ -103,20 +130,18 @@ impl Modules {
             let record = current.cloned().ok_or_else(|| {
                 StorageError::Corrupt(format!("revision {} of `{kind}` is current but not known", revision.0))
             })?;
-            let name = record.module;
-            let broken = |what: &str| StorageError::Corrupt(format!("module {name}, current for `{kind}`: {what}"));
-            let bytes = modules
-                .shared
-                .storage
-                .module(&name)?
-                .ok_or_else(|| broken("its bytes are missing"))?;
-            let (code, contract) = modules
-                .shared
-                .prepare(name, bytes)
-                .await
-                .map_err(|failure| broken(&failure.detail))?;
-            let line = Line::new(Arc::new(deployment(record, code, contract)), records);
-            modules.shared.lines().insert(kind, Arc::new(line));
+            match modules.shared.load(record.module).await {
+                Ok((code, contract)) => {
+                    let line = Line::new(Arc::new(deployment(record, code, contract)), records);
+                    modules.shared.lines().insert(kind, Arc::new(line));
+                }
+                Err(why) => {
+                    let current = record;
+                    let broken = Broken { current, records, why };
+                    tracing::error!("{}", broken.failure().detail);
+                    modules.shared.broken().insert(kind, broken);
+                }
+            }
         }
         Ok(modules)
     }
@@ -163,7 +188,7 @@ impl Modules {
 
     /// A type's revisions, for calls to its grains.
     pub(crate) fn line(&self, kind: &GrainType) -> Result<Arc<Line>, CallFailure> {
-        self.shared.line(kind).ok_or_else(|| unknown_type(kind))
+        self.shared.line(kind).ok_or_else(|| self.shared.missing(kind))
     }
 
     /// A revision of a type that grains still have: the current one, or one whose code is loaded for them.
@@ -216,6 +241,23 @@ impl Shared {
         self.lines.read().expect("no panic under this lock").get(kind).cloned()
     }
 
+    fn broken(&self) -> RwLockWriteGuard<'_, BTreeMap<GrainType, Broken>> {
+        self.broken.write().expect("no panic under this lock")
+    }
+
+    /// Why a type has no line.
+    fn missing(&self, kind: &GrainType) -> CallFailure {
+        let broken = self.broken.read().expect("no panic under this lock");
+        broken.get(kind).map_or_else(|| unknown_type(kind), Broken::failure)
+    }
+
+    /// A stored module's code, or what is wrong with it.
+    async fn load(&self, module: ModuleHash) -> Result<(Arc<Module>, Contract), String> {
+        let bytes = self.storage.module(&module).map_err(|error| error.to_string())?;
+        let bytes = bytes.ok_or("its bytes are missing")?;
+        self.prepare(module, bytes).await.map_err(|failure| failure.detail)
+    }
+
     async fn deploy(
         self: Arc<Self>,
         kind: GrainType,
@@ -233,12 +275,20 @@ impl Shared {
         if let Some(current) = current.as_ref().filter(|_| !allow_breaking) {
             agree(current, &contract)?;
         }
+        let broken = self.broken().get(&kind).cloned();
+        let mut records = broken.as_ref().map(|broken| broken.records.clone()).unwrap_or_default();
+        let last = records.iter().map(|record| record.revision.0).max();
+        let follows = current.map(|current| current.revision);
         let record = ModuleRecord {
             kind: kind.clone(),
-            revision: line.as_ref().map_or(Revision(1), |line| line.next()),
+            revision: line
+                .as_ref()
+                .map_or(Revision(last.unwrap_or(0) + 1), |line| line.next()),
             module,
             at_ms: clock::wall().0,
-            follows: current.map_or(Revision(0), |current| current.revision),
+            follows: follows
+                .or(broken.map(|broken| broken.current.revision))
+                .unwrap_or(Revision(0)),
         };
         let (shared, stored) = (self.clone(), record.clone());
         self.store(move || {
@@ -251,7 +301,9 @@ impl Shared {
         match line {
             Some(line) => line.advance(deployment.clone(), Some(record)),
             None => {
-                let line = Arc::new(Line::new(deployment.clone(), vec![record]));
+                records.push(record);
+                let line = Arc::new(Line::new(deployment.clone(), records));
+                self.broken().remove(&kind);
                 self.lines().insert(kind, line);
             }
         }
@@ -260,7 +312,7 @@ impl Shared {
 
     async fn rollback(self: Arc<Self>, kind: GrainType) -> Result<Arc<Deployment>, CallFailure> {
         let _one = self.deploying.lock().await;
-        let line = self.line(&kind).ok_or_else(|| unknown_type(&kind))?;
+        let line = self.line(&kind).ok_or_else(|| self.missing(&kind))?;
         let current = line.current().revision;
         let before = line.before(current).ok_or_else(|| {
             let detail = format!(
