@@ -1,6 +1,7 @@
 //! A damaged data folder from outside: the host refuses, says why, and starts again after `granary repair`.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use granary_tests::{Host, built, cli};
@@ -80,4 +81,69 @@ fn a_lost_snapshot_store_is_made_anew_without_a_loss() {
     host.start_again();
     assert_eq!(host.client().fetch("/v1/grains/counter/a/get").integer(), 20);
     assert!(host.log().contains("nothing is missing"), "{}", host.log());
+}
+
+/// The only file in a folder whose name ends so.
+fn only(folder: &Path, end: &str) -> PathBuf {
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files = files.filter(|file| file.to_str().unwrap().ends_with(end));
+    let file = files.next().unwrap();
+    assert_eq!(files.next(), None);
+    file
+}
+
+fn flip(file: &Path) {
+    let mut bytes = std::fs::read(file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(file, bytes).unwrap();
+}
+
+#[test]
+fn a_damaged_module_takes_its_type_and_no_other_until_it_is_deployed_again() {
+    for missing in [false, true] {
+        let mut host = Host::start();
+        host.deploy("counter");
+        let module = only(&host.data().join("modules"), "");
+        host.deploy("bank");
+        assert_eq!(host.client().call("counter/a/add", "[5]").integer(), 5);
+        let account = host.client().call("bank/b/deposit", "[7]");
+        account.expect(200);
+        host.kill();
+        if missing {
+            std::fs::remove_file(&module).unwrap();
+        } else {
+            flip(&module);
+        }
+
+        host.start_again();
+        let mut client = host.client();
+        let problem = client.fetch("/v1/grains/counter/a/get").problem(500, "internal");
+        let said = problem["detail"].as_str().unwrap();
+        let name = module.file_name().unwrap().to_str().unwrap();
+        assert!(said.contains(name) && said.contains("granary repair"), "{said}");
+        assert_eq!(
+            client.call("bank/b/deposit", "[7]").status,
+            200,
+            "the others are served"
+        );
+
+        host.deploy("counter");
+        assert_eq!(client.fetch("/v1/grains/counter/a/get").integer(), 5);
+        assert!(host.stop().success());
+        host.start_again();
+        assert_eq!(host.client().call("counter/a/add", "[1]").integer(), 6);
+    }
+}
+
+#[test]
+fn damaged_compiled_code_is_compiled_anew() {
+    let mut host = Host::start();
+    host.deploy("counter");
+    assert_eq!(host.client().call("counter/a/add", "[5]").integer(), 5);
+    host.kill();
+    flip(&only(&host.data().join("compiled"), ".code"));
+    host.start_again();
+    assert_eq!(host.client().call("counter/a/add", "[1]").integer(), 6);
+    assert!(host.log().contains("is damaged and compiled anew"), "{}", host.log());
 }
