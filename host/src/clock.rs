@@ -8,6 +8,8 @@ use granary_core::time::{Time, WallMillis};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     started: Instant,
+    /// The wall clock then.
+    began: WallMillis,
 }
 
 impl Clock {
@@ -15,12 +17,19 @@ impl Clock {
     pub(crate) fn start() -> Clock {
         Clock {
             started: Instant::now(),
+            began: wall(),
         }
     }
 
     /// Now, on the monotonic clock.
     pub(crate) fn time(&self) -> Time {
         Time(self.started.elapsed().as_nanos() as u64)
+    }
+
+    /// Now, as the wall clock would be had nobody set it since the host's start. What stored replies are dated with: a jump of the
+    /// wall clock must not make one look old, or the call that it belongs to would take effect a second time.
+    pub(crate) fn unset_wall(&self) -> WallMillis {
+        WallMillis(self.began.0 + self.started.elapsed().as_millis() as u64)
     }
 }
 

@@ -232,6 +232,20 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_goes_back_forgets_nothing() {
+        let mut table = ReplyTable::new();
+        table.insert(reply(1, 1, 10 * AGE_LIMIT_MS, 2));
+        table.insert(reply(2, 1, 1000, 2));
+        for call in [1, 2] {
+            assert!(table.find(id(call), WallMillis(0)).is_some(), "call {call}");
+            assert!(table.find(id(call), WallMillis(1000)).is_some(), "call {call}");
+        }
+        let mut bytes = Vec::new();
+        table.encode(&mut bytes);
+        assert_eq!(ReplyTable::decode(&mut Reader::new(&bytes)), Ok(table));
+    }
+
+    #[test]
     fn one_client_keeps_the_last_64_and_leaves_the_others_alone() {
         let mut table = ReplyTable::new();
         table.insert(reply(9999, 2, 0, 0));

@@ -11,7 +11,7 @@ use granary_core::waits::WaitGraph;
 use tokio::sync::Semaphore;
 
 use super::{Backlog, Budget, Release};
-use crate::clock::{self, Clock};
+use crate::clock::Clock;
 use crate::modules::Modules;
 use crate::snapshot::Tracking;
 use crate::storage::Storage;
@@ -44,7 +44,7 @@ impl Parts {
     pub(crate) fn now(&self, target: Revision) -> Now {
         Now {
             time: self.clock.time(),
-            wall: clock::wall(),
+            wall: self.clock.unset_wall(),
             durable: self.release.durable(),
             target,
         }
