@@ -388,9 +388,9 @@ fn a_repair_that_is_cut_off_at_any_step_can_be_run_again() {
     let segments = with("log");
     let damage = |dir: &Path| {
         flip(&dir.join(&with("images")[0]), &mut Noise::new(1)).unwrap();
-        segments
-            .iter()
-            .for_each(|file| drop(flip(&dir.join(file), &mut Noise::new(3))));
+        for file in &segments {
+            flip(&dir.join(file), &mut Noise::new(3));
+        }
         fs::remove_file(dir.join("identity")).unwrap();
         fs::remove_file(dir.join(&with("modules")[0])).unwrap();
     };
