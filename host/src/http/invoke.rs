@@ -89,6 +89,12 @@ where
 /// A type's current module.
 pub(super) fn deployed<H: Inside>(inside: &H, kind: &GrainType) -> Result<Deployed, Refusal> {
     inside.current(kind).ok_or_else(|| {
+        // A type that is deployed, but whose module can't be loaded, says so.
+        if let Err(failure) = inside.upgrade_status(kind)
+            && failure.code == Code::Internal
+        {
+            return failure.into();
+        }
         let detail =
             format!("no module of type `{kind}` is deployed here; `granary deploy FILE --type {kind}` deploys one");
         Refusal::new(Code::UnknownType, detail)
