@@ -121,12 +121,15 @@ impl Metrics {
 }
 
 /// A figure of a part's counts: its name, what it says, and where it is.
-pub(crate) type Figure<T> = (&'static str, &'static str, fn(&T) -> u64);
+pub(crate) type Figure<T> = (&'static str, &'static str, Look<T>);
+
+/// Where a figure's value is among a part's counts.
+type Look<T> = fn(&T) -> u64;
 
 struct Watch<T> {
     look: Box<dyn Fn() -> T + Send + Sync>,
     /// With where each value is.
-    shown: Vec<(Shown, fn(&T) -> u64)>,
+    shown: Vec<(Shown, Look<T>)>,
     /// One scrape at a time, as a counter takes differences.
     scraping: Mutex<()>,
 }

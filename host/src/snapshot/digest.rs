@@ -25,7 +25,7 @@ pub fn digest(base: &BaseImage, parts: &[Delta]) -> blake3::Hash {
         hash.update(&global.to_le_bytes());
     }
     for index in 0..last.memory_len.div_ceil(PAGE_SIZE as u64) as u32 {
-        let page = changed.get(&index).map_or_else(|| base.page(index), |page| page);
+        let page = changed.get(&index).map_or(base.page(index), |page| page);
         hash.update(page);
     }
     hash.finalize()

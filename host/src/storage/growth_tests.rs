@@ -55,8 +55,7 @@ fn grow(total: u64, pages: usize, bytes: usize) -> u64 {
         storage.close();
         done.store(true, Ordering::Relaxed);
     });
-    let most = most.into_inner().max(disk_bytes(dir.path()));
-    most
+    most.into_inner().max(disk_bytes(dir.path()))
 }
 
 fn write_all(storage: &dyn Storage, total: u64, pages: usize, bytes: usize) {
@@ -74,10 +73,10 @@ fn write_all(storage: &dyn Storage, total: u64, pages: usize, bytes: usize) {
             bytes.div_ceil(PAGE_SIZE)
         };
         let first = noise.below((pages - dirty + 1) as u64) as usize;
-        for index in first..first + dirty {
-            let before = memory[index];
-            noise.fill(&mut memory[index][..bytes.min(PAGE_SIZE)]);
-            patches.push_changes(index as u32, &before, &memory[index]);
+        for (index, page) in memory.iter_mut().enumerate().skip(first).take(dirty) {
+            let before = *page;
+            noise.fill(&mut page[..bytes.min(PAGE_SIZE)]);
+            patches.push_changes(index as u32, &before, page);
         }
         written += patches.as_bytes().len() as u64;
         let delta = Delta {

@@ -25,6 +25,9 @@ pub(crate) const KEPT: usize = 64;
 const LIMIT: usize = 2 * KEPT;
 const UNPOISONED: &str = "no thread panics while it writes a revision";
 
+/// Takes a type, the rest of its key, and the value.
+type Visit<'a> = dyn FnMut(GrainType, &[u8], &mut Reader<'_>) -> Result<(), DecodeError> + 'a;
+
 /// See the module.
 pub(crate) struct Revisions {
     heads: Arc<dyn Heads>,
@@ -125,12 +128,7 @@ impl Revisions {
     }
 
     /// Visits a table that has a type in each key.
-    fn each(
-        &self,
-        table: Table,
-        what: &str,
-        visit: &mut dyn FnMut(GrainType, &[u8], &mut Reader<'_>) -> Result<(), DecodeError>,
-    ) -> Result<(), StorageError> {
+    fn each(&self, table: Table, what: &str, visit: &mut Visit<'_>) -> Result<(), StorageError> {
         let mut damaged = false;
         let prefix = table.prefix();
         self.heads.scan(Bound::Included(&[prefix]), &mut |key, value| {

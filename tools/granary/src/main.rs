@@ -35,7 +35,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Starts a host and serves until it's stopped
-    Up(up::Up),
+    Up(Box<up::Up>),
     /// Builds the guest crate in this folder
     Build(build::Build),
     /// Uploads a module: the one given, or the crate in this folder after building it

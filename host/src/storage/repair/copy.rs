@@ -224,7 +224,12 @@ pub(crate) fn read(files: &dyn Files, visit: &mut dyn FnMut(Change<'_>)) -> Resu
 
 /// The same, but stops at damage.
 pub(crate) fn read_front(files: &dyn Files, visit: &mut dyn FnMut(Change<'_>)) -> Result<Contents, CopyError> {
-    let (number, file, salt, host) = newest(files)?;
+    let Newest {
+        number,
+        file,
+        salt,
+        host,
+    } = newest(files)?;
     let file_len = file.len()?;
     let mut contents = Contents {
         host,
@@ -259,8 +264,15 @@ pub(crate) fn read_front(files: &dyn Files, visit: &mut dyn FnMut(Change<'_>)) -
     Ok(contents)
 }
 
-/// The newest copy's number, file, salt and host.
-fn newest(files: &dyn Files) -> Result<(u64, Arc<dyn File>, [u8; 16], HostId), CopyError> {
+/// The newest copy of the snapshot store.
+struct Newest {
+    number: u64,
+    file: Arc<dyn File>,
+    salt: [u8; 16],
+    host: HostId,
+}
+
+fn newest(files: &dyn Files) -> Result<Newest, CopyError> {
     files.make_dir(COPY_DIR)?;
     let mut newest = None;
     for name in list_finished(files, COPY_DIR)? {
@@ -284,7 +296,12 @@ fn newest(files: &dyn Files) -> Result<(u64, Arc<dyn File>, [u8; 16], HostId), C
             path(number)
         ))
     })?;
-    Ok((number, file, salt, host))
+    Ok(Newest {
+        number,
+        file,
+        salt,
+        host,
+    })
 }
 
 fn hand_on(ended: bool, payload: &[u8], visit: &mut dyn FnMut(Change<'_>)) {
@@ -394,7 +411,7 @@ fn decode_header(bytes: &[u8; HEADER_LEN]) -> Option<([u8; 16], HostId)> {
 
 /// Whose copy this is.
 pub(crate) fn host(files: &dyn Files) -> Result<HostId, CopyError> {
-    Ok(newest(files)?.3)
+    Ok(newest(files)?.host)
 }
 
 /// The number that no copy has had yet.

@@ -106,7 +106,7 @@ fn move_images(files: &dyn Files, found: &mut Examination) -> Result<(), Storage
 
 /// Cuts the log behind the last commit that stays.
 fn cut_log(files: &dyn Files, found: &Examination, quarantine: &Quarantine) -> Result<(), StorageError> {
-    const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+    static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
     let log = &found.log;
     if let Some((name, at)) = log.cut.as_ref().filter(|_| log.broken) {
         let path = format!("{LOG_DIR}/{name}");

@@ -70,6 +70,10 @@ impl Quarantine {
     }
 }
 
+fn sync(path: &Path) -> io::Result<()> {
+    fs::File::open(path)?.sync_all()
+}
+
 /// Called between the steps of a repair, where a test ends one.
 #[cfg(not(test))]
 #[allow(clippy::unnecessary_wraps, reason = "the other form fails")]
@@ -98,8 +102,4 @@ pub(super) mod steps {
         }
         Ok(())
     }
-}
-
-fn sync(path: &Path) -> io::Result<()> {
-    fs::File::open(path)?.sync_all()
 }

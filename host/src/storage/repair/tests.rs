@@ -59,10 +59,10 @@ impl World {
             let waiter = Arc::new(Waiter::default());
             storage.set_sink(waiter.clone());
             world.forget_deleted();
-            world.deploy(&*storage, part);
+            world.deploy(&storage, part);
             let mut last = Lsn(0);
             for i in 0..40u64 {
-                last = world.step(&*storage, i % 13 + part, &mut noise);
+                last = world.step(&storage, i % 13 + part, &mut noise);
                 if i % 5 == 0 {
                     waiter.wait(last);
                 }
@@ -113,7 +113,7 @@ impl World {
             (commit(&name, before.as_ref(), Change::Delete), None)
         } else {
             let mut now = current.unwrap_or_else(|| vec![0; 16 * PAGE_SIZE]);
-            let next = if which % 3 == 0 {
+            let next = if which.is_multiple_of(3) {
                 large(&name, before.as_ref(), noise)
             } else {
                 write(&name, before.as_ref(), noise.below(9) as usize * 700, noise.next())
