@@ -251,7 +251,7 @@ fn key(n: u64) -> String {
 
 /// Clients add to every second key only.
 fn is_written(n: u64) -> bool {
-    n % 2 == 0
+    n.is_multiple_of(2)
 }
 
 fn first_value(n: u64) -> i64 {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use granary_tests::occupied::occupy;
-use granary_tests::{Client, Host, Request, wait};
+use granary_tests::{Client, Host, Request, built, wait};
 use serde_json::json;
 
 fn probe_with(flags: &[&str]) -> (Host, Client) {
@@ -130,7 +130,7 @@ fn a_body_has_a_limit() {
 #[test]
 fn a_deadline_ends_the_waiting_and_not_the_turn() {
     let (_host, mut client) = probe_with(&[]);
-    let slow = Request::new("POST", "/v1/grains/probe/b/sleep_ms")
+    let slow = Request::new("POST", "/v1/grains/probe/b/spin_ms")
         .header("granary-timeout", "100ms")
         .body("[1500]");
     let started = Instant::now();
@@ -146,7 +146,21 @@ fn a_deadline_ends_the_waiting_and_not_the_turn() {
         .header("granary-timeout", "100ms")
         .body("[1]");
     assert_eq!(client.send(&queued).problem(504, "deadline")["committed"], "no");
-    assert_eq!(client.call("probe/b/get", "").integer(), 0);
+    assert_eq!(
+        client.call("probe/b/get", "").integer(),
+        1,
+        "the turn went on and added 1"
+    );
+}
+
+#[test]
+fn a_turn_that_sleeps_ends_with_its_deadline() {
+    let (_host, mut client) = probe_with(&[]);
+    let slow = Request::new("POST", "/v1/grains/probe/b/sleep_ms")
+        .header("granary-timeout", "100ms")
+        .body("[9000]");
+    client.send(&slow).problem(504, "deadline");
+    assert_eq!(client.call("probe/b/add", "[1]").integer(), 1, "the grain is free");
 }
 
 #[test]
@@ -250,10 +264,14 @@ fn call_chains_have_a_depth_limit() {
 
 #[test]
 fn below_the_disks_reserve_reads_go_on_and_writes_are_refused() {
-    let mut host = Host::prepared(&[]).sabotaged(Some("disk-full"));
-    host.start_again();
+    let mut host = Host::start();
     host.deploy("probe");
+    host.stop();
+    let mut host = host.sabotaged(Some("disk-full"));
+    host.start_again();
     let mut client = host.client();
+    let module = built::module_bytes("counter");
+    client.deploy("counter", &module).problem(507, "disk_reserve");
     let problem = client.call("probe/a/add", "[1]").problem(507, "disk_reserve");
     assert_eq!(
         (&problem["committed"], &problem["retryable"]),

@@ -21,8 +21,11 @@ const ALERT: Duration = Duration::from_millis(4);
 /// The least time between two looks, however often it's woken: each costs a few microseconds.
 const LEAST: Duration = Duration::from_micros(500);
 
-/// The least time between two attempts to give free heap back, when evictions weren't enough.
+/// The least time between two attempts to give free heap back: each takes some milliseconds of all who allocate.
 const TRIM: Duration = Duration::from_secs(1);
+/// When so much less is taken than was, what is left of it on the heap is given back, too. Freed blocks stay with the allocator
+/// otherwise, in each thread's own part of the heap.
+const EBB: u64 = 16 << 20;
 
 /// The running thread; dropping this ends it.
 #[derive(Debug)]
@@ -41,9 +44,9 @@ impl Keeper {
             .name("memory-budget".to_owned())
             .spawn(move || {
                 let _inside = runtime.enter();
-                let mut trimmed = None;
+                let mut tide = Tide::default();
                 while !theirs.load(Ordering::Relaxed)
-                    && let Some(pause) = look(&watched, &mut trimmed)
+                    && let Some(pause) = look(&watched, &mut tide)
                 {
                     std::thread::sleep(LEAST);
                     std::thread::park_timeout(pause);
@@ -54,8 +57,15 @@ impl Keeper {
     }
 }
 
+/// When the heap was trimmed last, and the most that was taken since.
+#[derive(Default)]
+struct Tide {
+    trimmed: Option<Instant>,
+    high: u64,
+}
+
 /// One look; how long to rest then, or nothing when there's nothing left to watch.
-fn look(catalog: &Weak<Catalog>, trimmed: &mut Option<Instant>) -> Option<Duration> {
+fn look(catalog: &Weak<Catalog>, tide: &mut Tide) -> Option<Duration> {
     let catalog = catalog.upgrade()?;
     let budget = &catalog.parts.budget;
     let mut used = budget.measure();
@@ -63,9 +73,14 @@ fn look(catalog: &Weak<Catalog>, trimmed: &mut Option<Instant>) -> Option<Durati
     if used > high {
         used = catalog.squeeze(low);
     }
-    if used > high && trimmed.is_none_or(|trimmed: Instant| trimmed.elapsed() > TRIM) {
+    tide.high = tide.high.max(used);
+    let wants_trim = used > high || used + EBB <= tide.high;
+    if wants_trim && tide.trimmed.is_none_or(|trimmed| trimmed.elapsed() > TRIM) {
         used = budget.trim();
-        *trimmed = Some(Instant::now());
+        *tide = Tide {
+            trimmed: Some(Instant::now()),
+            high: used,
+        };
     }
     budget.set_exhausted(used > budget.limit());
     budget.ring();

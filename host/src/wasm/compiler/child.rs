@@ -48,7 +48,8 @@ pub(super) fn run(
         let most = answer_limit(limit) as u64;
         scope.spawn(move || drop(sender.send(read(stdout, most))));
         let answer = loop {
-            match receiver.recv_timeout(LOOK) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match receiver.recv_timeout(left.min(LOOK)) {
                 Ok(bytes) => break Some(bytes),
                 Err(RecvTimeoutError::Timeout) if Instant::now() < deadline && !stopping.load(Ordering::Relaxed) => {}
                 Err(_) => break None,

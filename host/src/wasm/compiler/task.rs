@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use granary_core::id::ModuleHash;
-use rustix::process::{Resource, Rlimit, Signal, nice, set_parent_process_death_signal, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, nice, set_parent_process_death_signal, setrlimit};
 
 use super::frame::{self, Received};
 use super::{CompilerConfig, CompilerPlace, Task};
@@ -61,7 +61,10 @@ fn limit(config: &WasmConfig) -> io::Result<()> {
         // It writes no file at all.
         (Resource::Fsize, config.memory_limit as u64),
     ] {
-        let most = Some(most);
+        // What the host itself may not have can't be given.
+        let most = getrlimit(resource)
+            .maximum
+            .map_or(Some(most), |hard| Some(hard.min(most)));
         setrlimit(
             resource,
             Rlimit {

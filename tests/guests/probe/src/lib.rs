@@ -260,6 +260,13 @@ impl Probe {
         eprintln!("{message}");
     }
 
+    /// Computes for some time, then adds 1.
+    pub fn spin_ms(&mut self, duration_ms: u64) {
+        let end = std::time::Instant::now() + std::time::Duration::from_millis(duration_ms);
+        while std::time::Instant::now() < end {}
+        self.value += 1;
+    }
+
     /// Sleeps: no guest CPU, but time.
     pub fn sleep_ms(&mut self, duration_ms: u64) {
         std::thread::sleep(Duration::from_millis(duration_ms));
