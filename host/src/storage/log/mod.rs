@@ -103,6 +103,9 @@ struct State {
     next_file: u64,
     /// The segments that hold records, the one that is being filled included.
     live: BTreeMap<Incarnation, Arc<Segment>>,
+    /// The newest incarnation that holds or held records. A segment that is being freed is in `live` no more, but a crash may find
+    /// its records still there: what is written next must come behind them all the same.
+    newest: Incarnation,
     /// The segment that is being filled. All others in `live` are sealed.
     tail: Option<Arc<Segment>>,
     /// Prepared segments, to be used from the front.
@@ -142,6 +145,7 @@ impl CommitLog {
                 next_lsn: found.next_lsn,
                 next_incarnation: found.next_incarnation,
                 next_file: found.next_file,
+                newest: found.live.last_key_value().map_or(0, |(incarnation, _)| *incarnation),
                 live: found.live,
                 tail: found.tail,
                 free: found.free,
@@ -368,6 +372,7 @@ impl State {
             self.plan(shared, u64::from(shared.segment_bytes))
         };
         shared.taken.notify_one();
+        self.newest = segment.incarnation();
         self.live.insert(segment.incarnation(), Arc::clone(&segment));
         self.tail = Some(segment);
     }

@@ -107,8 +107,7 @@ impl State {
     /// prepared before another was planned in a hurry gets a newer incarnation, which the writer has to put onto the disk.
     pub(super) fn take_free(&mut self, shared: &Shared) -> Option<Arc<Segment>> {
         let segment = self.free.pop_front()?;
-        let newest = self.live.last_key_value().map_or(0, |(incarnation, _)| *incarnation);
-        if segment.incarnation() > newest {
+        if segment.incarnation() > self.newest {
             return Some(segment);
         }
         Some(Arc::new(self.next_use(shared, &segment)))

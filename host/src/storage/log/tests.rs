@@ -437,3 +437,22 @@ fn a_header_says_what_it_is_made_of() {
     let next = SegmentHeader::decode(&files.bytes(&path(&name))).unwrap();
     assert!(next.nonce != header.nonce && next.incarnation > header.incarnation);
 }
+
+/// A crash may find the records of a segment that is being freed: what is written next has to come behind them.
+#[test]
+fn what_is_written_while_a_segment_is_being_freed_comes_behind_it() {
+    let files = disk();
+    let opened = open(&files);
+    opened.append_groups(&[body(100, 1)]);
+    opened.await_spare();
+    // Longer than a segment, so that it's planned after the spare.
+    let long = opened.append_groups(&[body(3 * SEGMENT as usize, 2)])[0];
+    let spare = opened.log.shared.lock().free[0].incarnation();
+    assert!(spare < long.incarnation);
+    // What freeing begins with, before anything reaches the disk.
+    opened.log.shared.lock().live.clear();
+    let next = opened.append_groups(&[body(100, 3)])[0];
+    assert!(next.incarnation > long.incarnation);
+    drop(opened);
+    assert_eq!(open(&files).found.len(), 3);
+}
