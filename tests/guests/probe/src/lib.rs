@@ -262,7 +262,7 @@ impl Probe {
 
     /// Computes for some time, then adds 1.
     pub fn spin_ms(&mut self, duration_ms: u64) {
-        let end = std::time::Instant::now() + std::time::Duration::from_millis(duration_ms);
+        let end = std::time::Instant::now() + Duration::from_millis(duration_ms);
         while std::time::Instant::now() < end {}
         self.value += 1;
     }
