@@ -130,6 +130,8 @@ fn first_16(hash: blake3::Hash) -> [u8; 16] {
     out
 }
 
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
 macro_rules! bytes_id {
     ($(#[$doc:meta])* $name:ident, $len:literal) => {
         $(#[$doc])*
@@ -138,7 +140,12 @@ macro_rules! bytes_id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                // In one piece: ids are written with every request.
+                let mut digits = [[0; 2]; $len];
+                for (pair, byte) in digits.iter_mut().zip(self.0) {
+                    *pair = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
+                }
+                f.write_str(std::str::from_utf8(digits.as_flattened()).expect("hex digits are ASCII"))
             }
         }
 

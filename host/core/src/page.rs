@@ -22,6 +22,9 @@ pub type Page = [u8; PAGE_SIZE];
 /// A run goes on over this many equal bytes: ending it and starting another would take as many.
 const GAP: usize = 4;
 
+/// Bytes that are compared at once.
+const LINE: usize = 64;
+
 /// What a patch is laid over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Over {
@@ -189,19 +192,24 @@ fn read_run<'a>(reader: &mut Reader<'a>, at: usize) -> Result<Option<(usize, &'a
     Ok(Some((offset, reader.take(len as usize)?)))
 }
 
-/// The first byte at or after `at` that differs, looking eight bytes at a time.
-fn next_difference(before: &Page, after: &Page, mut at: usize) -> Option<usize> {
-    while at < PAGE_SIZE && !at.is_multiple_of(8) {
-        if before[at] != after[at] {
-            return Some(at);
-        }
-        at += 1;
+/// The first byte at or after `at` that differs, looking a cache line at a time: most of a page is equal.
+fn next_difference(before: &Page, after: &Page, at: usize) -> Option<usize> {
+    let aligned = at.next_multiple_of(LINE).min(PAGE_SIZE);
+    if let Some(found) = (at..aligned).find(|&i| before[i] != after[i]) {
+        return Some(found);
     }
-    // 64 bytes a step first: most of a page is equal, and the compiler turns this into wide compares.
-    while at + 64 <= PAGE_SIZE && before[at..at + 64] == after[at..at + 64] {
-        at += 64;
-    }
-    (at..PAGE_SIZE).find(|&i| before[i] != after[i])
+    let (before_lines, after_lines) = (before[aligned..].as_chunks().0, after[aligned..].as_chunks().0);
+    let line = before_lines.iter().zip(after_lines).position(|(b, a)| differ(b, a))?;
+    let start = aligned + line * LINE;
+    (start..start + LINE).find(|&i| before[i] != after[i])
+}
+
+/// Without a branch for each word, so that the compiler makes a few wide instructions of it; a comparison of slices would be a call.
+fn differ(before: &[u8; LINE], after: &[u8; LINE]) -> bool {
+    let (before, after) = (before.as_chunks::<8>().0, after.as_chunks::<8>().0);
+    let words = before.iter().zip(after);
+    let differences = words.map(|(b, a)| u64::from_ne_bytes(*b) ^ u64::from_ne_bytes(*a));
+    differences.fold(0, |all, one| all | one) != 0
 }
 
 /// The end of the run that starts at `from`: behind its last difference before [`GAP`] equal bytes.

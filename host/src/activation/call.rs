@@ -2,8 +2,8 @@
 //!
 //! **Not here:** what a turn's end means for its grain (the machine).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use granary_core::activation::TurnEnd;
@@ -27,8 +27,10 @@ pub(super) struct TurnCalls {
     driver: Arc<Driver>,
     id: RequestId,
     deadline: Time,
-    /// Those who wait for this turn, and this grain.
-    chain: Arc<[GrainId]>,
+    /// Those who wait for this turn.
+    waiting: Arc<[GrainId]>,
+    /// They and this grain, once the turn calls somebody.
+    chain: OnceLock<Arc<[GrainId]>>,
     once: Option<CallRoot>,
     /// Calls made so far: part of their ids.
     ordinal: AtomicU32,
@@ -41,7 +43,8 @@ impl TurnCalls {
             driver: driver.clone(),
             id: request.id,
             deadline: request.deadline,
-            chain: request.chain.iter().copied().chain([driver.id()]).collect(),
+            waiting: request.chain.clone(),
+            chain: OnceLock::new(),
             once: request.once.map(|once| CallRoot { seed: once.call.0 }),
             ordinal: AtomicU32::new(0),
             seen: AtomicU64::new(0),
@@ -87,7 +90,8 @@ impl TurnCalls {
         let parts = self.driver.parts();
         let line = parts.modules.line(&grain.kind)?;
         let Target { method, read, revision } = line.method(&call.method)?;
-        if self.chain.len() >= CALL_DEPTH_LIMIT {
+        let chain = self.chain();
+        if chain.len() >= CALL_DEPTH_LIMIT {
             let detail = format!("calls are nested {CALL_DEPTH_LIMIT} deep, which is the limit");
             return Err(CallFailure::before(Code::Deadlock, detail));
         }
@@ -122,13 +126,19 @@ impl TurnCalls {
             work,
             caller: Caller::Grain,
             deadline: self.deadline,
-            chain: self.chain.clone(),
+            chain: chain.clone(),
             once,
         };
         let waiting = parts.backlog.admit(&request)?;
         let (waiter, reply) = Waiter::new(Some(edge), waiting);
         let target = catalog.deliver(&grain, &line, request, waiter);
         Ok(Sent { target, token, reply })
+    }
+
+    /// Who waits for a callee of this turn.
+    fn chain(&self) -> &Arc<[GrainId]> {
+        let with_this = || self.waiting.iter().copied().chain([self.driver.id()]).collect();
+        self.chain.get_or_init(with_this)
     }
 
     fn time_left(&self) -> Duration {

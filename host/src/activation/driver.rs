@@ -1,19 +1,20 @@
 //! Does what a grain's machine says: runs turns, appends commits, gives replies.
 //!
 //! State changes happen in [`Driver::step`], under one short lock; what takes time (a turn, loading) is a [`Job`] of the task
-//! that runs while there are jobs. The instance belongs to that task while a job runs and rests in the state otherwise.
+//! that runs while there are jobs. The instance belongs to that task while a job runs and rests in the state otherwise. Jobs
+//! that a request from outside has brought begin where it came in: most end there, and need no task.
 //!
 //! **Not here:** decisions. A condition on what a caller or a turn did belongs into the machine.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use granary_core::activation::{Activation, CommitOrder, Input, MoveEnd, Moved, Now, Output, TurnEnd};
 use granary_core::api::{CallFailure, Code, Durability};
 use granary_core::commit::{Change, Commit, Delta};
 use granary_core::id::{GrainId, GrainName, Lsn, Revision, Seq};
-use granary_core::message::{Request, Token};
+use granary_core::message::{Caller, Request, Token};
 use granary_core::time::Time;
 
 use super::call::TurnCalls;
@@ -21,6 +22,7 @@ use super::kept::Kept;
 use super::moving::Relocated;
 use super::residence::Residence;
 use super::restore::Origin;
+use super::waiter::Waiters;
 use super::{Catalog, Parts, Waiter};
 use crate::modules::{Deployment, Line, UpgradeFailure};
 use crate::storage::StorageError;
@@ -38,7 +40,7 @@ pub(crate) struct Driver {
 
 struct State {
     machine: Activation,
-    waiters: BTreeMap<Token, Waiter>,
+    waiters: Waiters,
     /// The instance, unless the task has it.
     residence: Option<Box<Residence>>,
     /// What the task is to do next, and whether there is a task.
@@ -79,10 +81,20 @@ struct After {
     answers: Vec<(Waiter, granary_core::message::Reply, Lsn)>,
     returned: Option<(Request, Waiter)>,
     dropped: Option<Box<Residence>>,
-    spawn: bool,
+    /// The task has to begin: where the request came in, or elsewhere.
+    begin: Option<Begin>,
     gone: bool,
     register: Option<Lsn>,
     alarm: Option<Time>,
+}
+
+/// Where jobs begin.
+#[derive(Clone, Copy)]
+enum Begin {
+    /// On the caller's stack, as far as they get without waiting.
+    Here,
+    /// In a task of their own.
+    Elsewhere,
 }
 
 /// A look at a driver.
@@ -112,7 +124,7 @@ impl Driver {
         let durability = line.current().contract.durability;
         let state = State {
             machine: Activation::new(durability, parts.limits),
-            waiters: BTreeMap::new(),
+            waiters: Waiters::default(),
             residence: None,
             job: None,
             is_running: false,
@@ -144,9 +156,14 @@ impl Driver {
 
     /// Takes a request, or gives it back when this activation has ended.
     pub(crate) fn arrive(self: &Arc<Self>, request: Request, waiter: Waiter) -> Option<(Request, Waiter)> {
+        let begin = match request.caller {
+            Caller::Outside => Begin::Here,
+            // It calls from a guest's stack, which has no room for another turn.
+            Caller::Grain => Begin::Elsewhere,
+        };
         let mut state = self.lock();
         state.waiters.insert(request.token, waiter);
-        self.step(state, Input::Arrive(request))
+        self.step_from(state, Input::Arrive(request), begin)
     }
 
     /// The caller stops waiting.
@@ -211,7 +228,16 @@ impl Driver {
     }
 
     /// Feeds the machine and does what it says.
-    fn step(self: &Arc<Self>, mut state: MutexGuard<'_, State>, input: Input) -> Option<(Request, Waiter)> {
+    fn step(self: &Arc<Self>, state: MutexGuard<'_, State>, input: Input) -> Option<(Request, Waiter)> {
+        self.step_from(state, input, Begin::Elsewhere)
+    }
+
+    fn step_from(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        input: Input,
+        begin: Begin,
+    ) -> Option<(Request, Waiter)> {
         let mut after = After::default();
         let mut out = Vec::new();
         state.machine.handle(self.now(), input, &mut out);
@@ -236,7 +262,7 @@ impl Driver {
         }
         if state.job.is_some() && !state.is_running {
             state.is_running = true;
-            after.spawn = true;
+            after.begin = Some(begin);
         }
         drop(state);
         self.settle(after)
@@ -262,7 +288,7 @@ impl Driver {
                 {
                     state.last_error = Some(failure.to_string());
                 }
-                if let Some(waiter) = state.waiters.remove(&token) {
+                if let Some(waiter) = state.waiters.remove(token) {
                     after.answers.push((waiter, reply, horizon));
                 }
             }
@@ -271,7 +297,7 @@ impl Driver {
                 after.dropped = state.residence.take().or(after.dropped.take());
             }
             Output::Return(request) => {
-                after.returned = state.waiters.remove(&request.token).map(|waiter| (request, waiter));
+                after.returned = state.waiters.remove(request.token).map(|waiter| (request, waiter));
             }
             Output::Gone => after.gone = true,
         }
@@ -327,8 +353,10 @@ impl Driver {
             self.parts.metrics.backoffs.inc();
             tokio::spawn(self.clone().wake(at));
         }
-        if after.spawn {
-            tokio::spawn(self.clone().work());
+        match after.begin {
+            Some(Begin::Here) => self.begin(),
+            Some(Begin::Elsewhere) => drop(tokio::spawn(self.clone().work())),
+            None => {}
         }
         after.returned
     }
@@ -339,6 +367,16 @@ impl Driver {
         let mut state = self.lock();
         state.alarm = None;
         self.step(state, Input::Wake);
+    }
+
+    /// Does jobs as far as they get without waiting, and leaves the rest to a task: none of it belongs to the caller, who may go
+    /// away.
+    fn begin(self: &Arc<Self>) {
+        let mut work = Box::pin(self.clone().work());
+        // Nobody is woken by this look, since the task begins with another one.
+        if work.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            tokio::spawn(work);
+        }
     }
 
     /// Does jobs until there are none.

@@ -1,9 +1,10 @@
 //! Who waits for a reply, and the edge in the wait-for graph that stands as long as they do.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use granary_core::id::{GrainId, Lsn};
-use granary_core::message::Reply;
+use granary_core::message::{Reply, Token};
 use granary_core::waits::WaitGraph;
 use tokio::sync::oneshot;
 
@@ -38,6 +39,27 @@ impl std::fmt::Debug for Waiter {
         f.debug_struct("Waiter")
             .field("edge", &self.edge)
             .finish_non_exhaustive()
+    }
+}
+
+/// Those who wait for one grain's replies. Tokens rise, and most requests are answered in the order in which they came.
+#[derive(Debug, Default)]
+pub(super) struct Waiters(VecDeque<(Token, Waiter)>);
+
+impl Waiters {
+    pub(super) fn insert(&mut self, token: Token, waiter: Waiter) {
+        let at = self.0.partition_point(|(earlier, _)| *earlier < token);
+        self.0.insert(at, (token, waiter));
+    }
+
+    pub(super) fn remove(&mut self, token: Token) -> Option<Waiter> {
+        let at = self.0.binary_search_by_key(&token, |(token, _)| *token).ok()?;
+        let (_, waiter) = self.0.remove(at)?;
+        if self.0.is_empty() && self.0.capacity() > 16 {
+            // A burst's room would stay with an idle grain.
+            self.0 = VecDeque::new();
+        }
+        Some(waiter)
     }
 }
 
