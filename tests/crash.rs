@@ -11,6 +11,7 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use granary_tests::flip::Flip;
 use granary_tests::ledger::Ledger;
 use granary_tests::seed::{self, Random};
 use granary_tests::{Client, Host, Request, built, wait};
@@ -93,16 +94,11 @@ fn damage_in_the_middle_of_the_log_is_not_passed_over() {
         assert_eq!(client.call("counter/a/add", "[1]").integer(), n);
     }
     host.kill();
-    let segment = host.data().join("log/00000000.seg");
-    let mut bytes = std::fs::read(&segment).unwrap();
-    let used = bytes.iter().rposition(|byte| *byte != 0).unwrap();
-    bytes[used / 2] ^= 0x10;
-    std::fs::write(&segment, &bytes).unwrap();
+    let flip = Flip::make(host.data().join("log/00000000.seg"));
     let said = host.try_start().expect_err("it must not serve");
     assert!(said.contains("damaged") && said.contains("00000000.seg"), "{said}");
 
-    bytes[used / 2] ^= 0x10;
-    std::fs::write(&segment, &bytes).unwrap();
+    flip.undo();
     host.start_again();
     assert_eq!(host.client().fetch("/v1/grains/counter/a/get").integer(), 50);
 }

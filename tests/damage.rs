@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use granary_tests::flip::Flip;
 use granary_tests::{Host, built, cli};
 use serde_json::Value;
 
@@ -37,10 +38,8 @@ fn a_damaged_log_is_refused_and_repaired_to_what_the_repair_said() {
     host.kill();
     repair(&host, &[]).expect(0);
     let segment = host.data().join("log/00000000.seg");
-    let mut bytes = std::fs::read(&segment).unwrap();
-    let used = bytes.iter().rposition(|byte| *byte != 0).unwrap();
-    bytes[used / 2] ^= 0x10;
-    std::fs::write(&segment, &bytes).unwrap();
+    Flip::make(segment.clone());
+    let bytes = std::fs::read(&segment).unwrap();
     let said = host.try_start().expect_err("it must not serve");
     assert!(
         said.contains("granary repair") && said.contains("00000000.seg"),

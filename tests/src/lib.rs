@@ -11,6 +11,7 @@
 pub mod built;
 pub mod cli;
 pub mod client;
+pub mod flip;
 pub mod host;
 pub mod ledger;
 pub mod occupied;

@@ -170,41 +170,19 @@ impl Commit {
         }
     }
 
-    /// Reads the front of the stored form and stops before the change.
+    /// Reads the front of the stored form and stops before what the change holds.
     pub fn summary(bytes: &[u8]) -> Result<Summary, DecodeError> {
-        let mut reader = Reader::new(bytes);
-        let grain = decode_name(&mut reader)?;
-        let ballot = Ballot {
-            counter: reader.varint()?,
-            host: HostId(reader.array()?),
-            incarnation: reader.varint()?,
-        };
-        Ok(Summary {
-            grain,
-            ballot,
-            seq: Seq(reader.varint()?),
-            prev_hash: reader.array()?,
-            module: ModuleHash(reader.array()?),
-            revision: Revision(reader.varint()?),
-            deletes: reader.byte()? == 1,
-        })
+        decode_summary(&mut Reader::new(bytes))
     }
 
     /// Reads the stored form; all of `bytes` must be one commit.
     pub fn decode(bytes: &[u8]) -> Result<Commit, DecodeError> {
         let mut reader = Reader::new(bytes);
-        let grain = decode_name(&mut reader)?;
-        let counter = reader.varint()?;
-        let host = HostId(reader.array()?);
-        let incarnation = reader.varint()?;
-        let seq = Seq(reader.varint()?);
-        let prev_hash = reader.array()?;
-        let module = ModuleHash(reader.array()?);
-        let revision = Revision(reader.varint()?);
-        let change = match reader.byte()? {
-            0 => Change::Delta(Delta::decode(&mut reader)?),
-            1 => Change::Delete,
-            _ => return Err(reader.error("0 or 1: what the commit does")),
+        let summary = decode_summary(&mut reader)?;
+        let change = if summary.deletes {
+            Change::Delete
+        } else {
+            Change::Delta(Delta::decode(&mut reader)?)
         };
         let count: usize = reader.varint()?;
         let mut replies = Vec::with_capacity(count.min(reader.rest().len()));
@@ -213,16 +191,12 @@ impl Commit {
         }
         reader.finish()?;
         Ok(Commit {
-            grain,
-            ballot: Ballot {
-                counter,
-                host,
-                incarnation,
-            },
-            seq,
-            prev_hash,
-            module,
-            revision,
+            grain: summary.grain,
+            ballot: summary.ballot,
+            seq: summary.seq,
+            prev_hash: summary.prev_hash,
+            module: summary.module,
+            revision: summary.revision,
             change,
             replies,
         })
@@ -245,6 +219,27 @@ impl Commit {
             revision: self.revision,
         }
     }
+}
+
+/// All that comes before what the change holds.
+fn decode_summary(reader: &mut Reader<'_>) -> Result<Summary, DecodeError> {
+    Ok(Summary {
+        grain: decode_name(reader)?,
+        ballot: Ballot {
+            counter: reader.varint()?,
+            host: HostId(reader.array()?),
+            incarnation: reader.varint()?,
+        },
+        seq: Seq(reader.varint()?),
+        prev_hash: reader.array()?,
+        module: ModuleHash(reader.array()?),
+        revision: Revision(reader.varint()?),
+        deletes: match reader.byte()? {
+            0 => false,
+            1 => true,
+            _ => return Err(reader.error("0 or 1: what the commit does")),
+        },
+    })
 }
 
 /// The form's version and the grain's name.
