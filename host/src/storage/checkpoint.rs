@@ -26,7 +26,7 @@ use super::heads::{HeadChange, Heads, Table, grain_in_key, grain_key};
 use super::held::Held;
 use super::image_files::ImageFiles;
 use super::index::Index;
-use super::log::{CommitLog, Incarnation};
+use super::log::{CommitLog, Incarnation, Records};
 use super::{Before, StorageError};
 
 /// How long a round that found the disk full is followed by none.
@@ -239,17 +239,23 @@ impl Checkpointer {
         let durable = self.log.durable();
         let mut written = Vec::new();
         let mut chunk = Chunk::default();
-        for grain in grains {
-            match self.write_grain(grain, durable, &mut chunk) {
-                Err(StorageError::Corrupt(what)) => {
-                    tracing::error!(%grain, what, "a grain can't be checkpointed: `granary repair` says what is damaged");
-                    stuck.push(*grain);
+        let mut rest = grains;
+        while !rest.is_empty() {
+            let (gathered, count) = self.sources().gather(rest, durable)?;
+            let (now, later) = rest.split_at(count);
+            for grain in now {
+                match self.write_grain(grain, &gathered, durable, &mut chunk) {
+                    Err(StorageError::Corrupt(what)) => {
+                        tracing::error!(%grain, what, "a grain can't be checkpointed: `granary repair` says what is damaged");
+                        stuck.push(*grain);
+                    }
+                    written => written?,
                 }
-                written => written?,
+                if chunk.written.len() >= self.batch_grains {
+                    written.append(&mut self.apply(std::mem::take(&mut chunk))?);
+                }
             }
-            if chunk.written.len() >= self.batch_grains {
-                written.append(&mut self.apply(std::mem::take(&mut chunk))?);
-            }
+            rest = later;
         }
         written.append(&mut self.apply(chunk)?);
         self.heads.flush().map_err(unretryable)?;
@@ -282,12 +288,18 @@ impl Checkpointer {
     }
 
     /// Adds a grain's next image to `chunk`.
-    fn write_grain(&self, grain: &GrainName, durable: Lsn, chunk: &mut Chunk) -> Result<(), StorageError> {
+    fn write_grain(
+        &self,
+        grain: &GrainName,
+        gathered: &Records,
+        durable: Lsn,
+        chunk: &mut Chunk,
+    ) -> Result<(), StorageError> {
         // Checkpointed since it was named.
         if self.index.entries(grain).is_empty() {
             return Ok(());
         }
-        let assembled = self.sources().assemble(grain, durable)?;
+        let assembled = self.sources().assemble_of(gathered, grain, durable)?;
         let Some(stored) = assembled.stored else { return Ok(()) };
         let seq = stored.head.seq;
         chunk.written.push((grain.clone(), seq));

@@ -5,6 +5,9 @@
 //! second, and a checkpoint drops commits from the index only after the store has the image with them. So the store's image
 //! is at least as new as the first indexed commit needs it to be. Commits that it covers are skipped unread. Where something
 //! was freed in between (a segment, an image file) there is a newer image, and all is read again.
+//!
+//! An activation reads its own grain's records. A checkpoint reads those of many grains at once ([`Sources::gather`]): a hot
+//! grain's lie between those of all others, and each would cost a system call.
 
 use std::borrow::Cow;
 
@@ -15,12 +18,14 @@ use granary_core::reply_table::ReplyTable;
 use super::heads::{Heads, Table, grain_key};
 use super::image_files::ImageFiles;
 use super::index::{Entry, Index};
-use super::log::CommitLog;
+use super::log::{CommitLog, Records};
 use super::{Before, StorageError, Stored, StoredHead};
 use crate::storage::head_value::{BeforeImage, HeadValue, ImagePlace, PackedImage};
 
 /// Each try again means that a checkpoint of this very grain was finished in the meantime.
 const TRIES: usize = 100;
+/// When so many bytes of records are gathered, no other grain's are added: what a checkpoint takes of memory for them.
+const GATHER_BYTES: u64 = 16 << 20;
 
 /// The places where parts of a grain's state are.
 #[derive(Clone, Copy)]
@@ -43,18 +48,62 @@ pub(crate) struct Assembled {
 impl Sources<'_> {
     /// A grain's state with all commits up to `upto`.
     pub(crate) fn assemble(&self, grain: &GrainName, upto: Lsn) -> Result<Assembled, StorageError> {
+        self.assemble_of(&Records::default(), grain, upto)
+    }
+
+    /// The same, with records that were gathered before; those that aren't among them are read.
+    pub(crate) fn assemble_of(
+        &self,
+        gathered: &Records,
+        grain: &GrainName,
+        upto: Lsn,
+    ) -> Result<Assembled, StorageError> {
         for _ in 0..TRIES {
-            if let Some(assembled) = self.try_assemble(grain, upto)? {
+            if let Some(assembled) = self.try_assemble(gathered, grain, upto)? {
                 return Ok(assembled);
             }
         }
         Err(missing_parts(grain))
     }
 
-    /// `None` when a part was freed under way.
-    fn try_assemble(&self, grain: &GrainName, upto: Lsn) -> Result<Option<Assembled>, StorageError> {
+    /// Reads the commits up to `upto` of the first of `grains`, as many as fit into the limit, and says of how many.
+    pub(crate) fn gather(&self, grains: &[&GrainName], upto: Lsn) -> Result<(Records, usize), StorageError> {
+        let (mut positions, mut bytes, mut count) = (Vec::new(), 0, 0);
+        for grain in grains {
+            if bytes >= GATHER_BYTES {
+                break;
+            }
+            let entries = self.entries(grain, upto);
+            let needed = entries[last_deletion(&entries).unwrap_or(0)..].iter();
+            positions.extend(needed.map(|entry| {
+                bytes += u64::from(entry.position.len);
+                entry.position
+            }));
+            count += 1;
+        }
+        positions.sort_unstable_by_key(|position| position.lsn);
+        match self.log.read(&positions) {
+            Ok(records) => Ok((records.unwrap_or_default(), count)),
+            // Which grain's it is shows when each is read by itself.
+            Err(StorageError::Corrupt(_)) => Ok((Records::default(), count)),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn entries(&self, grain: &GrainName, upto: Lsn) -> Vec<Entry> {
         let mut entries = self.index.entries(grain);
-        entries.retain(|entry| entry.position.lsn <= upto);
+        entries.truncate(entries.partition_point(|entry| entry.position.lsn <= upto));
+        entries
+    }
+
+    /// `None` when a part was freed under way.
+    fn try_assemble(
+        &self,
+        gathered: &Records,
+        grain: &GrainName,
+        upto: Lsn,
+    ) -> Result<Option<Assembled>, StorageError> {
+        let entries = self.entries(grain, upto);
         let old_value = self.head_value(grain)?;
         let image_seq = old_value.as_ref().map_or(Seq(0), |value| value.head.seq);
         let last_lsn = entries
@@ -69,7 +118,7 @@ impl Sources<'_> {
             )));
         }
         // Nothing before a deletion matters but for the numbering.
-        let deletion = fresh.iter().rposition(|entry| entry.deletes);
+        let deletion = last_deletion(fresh);
         let (mut stored, mut before) = (None, None);
         if deletion.is_none()
             && let Some(value) = &old_value
@@ -80,12 +129,18 @@ impl Sources<'_> {
             }
         }
         let needed = &fresh[deletion.unwrap_or(0)..];
-        let positions: Vec<_> = needed.iter().map(|entry| entry.position).collect();
-        let Some(records) = self.log.read(&positions)? else {
+        let missing = needed.iter().map(|entry| entry.position);
+        let missing: Vec<_> = missing.filter(|position| gathered.at(position.lsn).is_none()).collect();
+        let Some(read) = self.log.read(&missing)? else {
             return Ok(None);
         };
-        for (entry, (body, hash)) in needed.iter().zip(records) {
-            let commit = decode(grain, entry, &body)?;
+        for entry in needed {
+            let lsn = entry.position.lsn;
+            let (body, hash) = gathered
+                .at(lsn)
+                .or_else(|| read.at(lsn))
+                .expect("all that was missing is read");
+            let commit = decode(grain, entry, body)?;
             if deletion.is_none() {
                 check_chain(&commit, stored.as_ref())?;
             }
@@ -182,6 +237,10 @@ impl Sources<'_> {
             ImagePlace::File(place) => Ok(self.images.read(place)?.map(Cow::Owned)),
         }
     }
+}
+
+fn last_deletion(entries: &[Entry]) -> Option<usize> {
+    entries.iter().rposition(|entry| entry.deletes)
 }
 
 fn unpacked(grain: &GrainName, packed: &PackedImage) -> Result<(Delta, ReplyTable), StorageError> {

@@ -34,6 +34,7 @@ use granary_core::id::Lsn;
 pub(crate) use self::format::Incarnation;
 use self::format::{BODY_START, GROUP_HEADER_LEN, record_header, record_len};
 use self::group::{Group, Written};
+pub(crate) use self::read::Records;
 use self::register::Register;
 pub(crate) use self::replay::Replayed;
 pub(crate) use self::segment::Hold;
@@ -64,9 +65,6 @@ pub(crate) struct Placed {
     /// To be dropped when the position is in the index.
     pub(crate) hold: Hold,
 }
-
-/// A record's body and its commit's hash.
-pub(crate) type Record = (Vec<u8>, [u8; 16]);
 
 /// The log of one data folder.
 pub(crate) struct CommitLog {

@@ -68,10 +68,10 @@ impl Opened {
         bodies.iter().map(append).collect()
     }
 
-    fn record(&self, position: &Position) -> Record {
-        let mut records = self.log.read(&[*position]).unwrap().unwrap();
-        assert_eq!(records.len(), 1);
-        records.remove(0)
+    fn record(&self, position: &Position) -> (Vec<u8>, [u8; 16]) {
+        let records = self.log.read(&[*position]).unwrap().unwrap();
+        let (body, hash) = records.at(position.lsn).unwrap();
+        (body.to_vec(), hash)
     }
 
     fn bodies(&self) -> Vec<Vec<u8>> {
@@ -119,7 +119,8 @@ fn records_are_found_again_in_order_across_segments() {
     }
     let all = |log: &Opened| -> Vec<_> {
         let records = log.log.read(&positions).unwrap().unwrap();
-        records.into_iter().map(|(body, _)| body).collect()
+        let body = |position: &Position| records.at(position.lsn).unwrap().0.to_vec();
+        positions.iter().map(body).collect()
     };
     assert_eq!(all(&log), bodies);
     assert!(log.log.drain());
