@@ -1,6 +1,7 @@
-//! A turn and what it changed, without HTTP and disk: the call alone, then the call and the search for changed pages.
+//! A turn and what it changed, without HTTP and disk: the call alone, then the call and the search for changed pages; turns on
+//! two threads; what a grain's first touch takes, step by step.
 
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use granary_core::id::ModuleHash;
@@ -15,12 +16,14 @@ use crate::Outcome;
 use crate::host::module;
 
 const TURNS: usize = 50_000;
+/// Grains that are touched for the first time, and stay.
+const FRESH: usize = 4_000;
 
 pub(crate) fn measure(is_quick: bool) -> Outcome<()> {
     let turns = if is_quick { TURNS / 10 } else { TURNS };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let engine = Engine::new(&WasmConfig {
-        max_instances: 16,
+        max_instances: FRESH + 16,
         ..WasmConfig::default()
     })?;
     let wasm = module("probe")?;
@@ -52,7 +55,99 @@ pub(crate) fn measure(is_quick: bool) -> Outcome<()> {
         }
     }
     println!();
+    let tracking = Tracking::new(&SnapshotConfig::default(), engine.slab().range())?;
+    for kept_bytes in [0, 1 << 20] {
+        let [one, two] = [1, 2].map(|threads| in_parallel(threads, &engine, &probe, &tracking, kept_bytes, turns));
+        let (one, two) = (one?, two?);
+        println!(
+            "turns/s with snapshot, state of {} KiB: {one:.0} on one thread, {two:.0} on two ({:.2}x)",
+            kept_bytes >> 10,
+            two / one
+        );
+    }
+    println!();
+    let counter = engine.compile(ModuleHash([1; 32]), &module("counter")?)?;
+    let fresh = Fresh::measure(&runtime, &engine, &counter, &tracking, FRESH)?;
+    println!("| first touch: a counter | start us | arm us | turn us | snapshot us | leave us |");
+    println!("|---|---|---|---|---|---|");
+    let Fresh {
+        start,
+        arm,
+        turn,
+        collect,
+        leave,
+    } = fresh;
+    println!("| {FRESH} grains | {start:.1} | {arm:.1} | {turn:.1} | {collect:.1} | {leave:.1} |\n");
     Ok(())
+}
+
+/// Turns with their snapshots in a second, on so many threads with an instance each.
+fn in_parallel(
+    threads: usize,
+    engine: &Arc<Engine>,
+    module: &Arc<Module>,
+    tracking: &Arc<Tracking>,
+    kept_bytes: usize,
+    turns: usize,
+) -> Outcome<f64> {
+    let begin = Barrier::new(threads);
+    let one = || -> Result<f64, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| error.to_string())?;
+        begin.wait();
+        Row::measure(&runtime, engine, module, tracking, kept_bytes, turns)
+            .map(|row| 1e6 / row.with_snapshot_us)
+            .map_err(|error| error.to_string())
+    };
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
+        let rates = all.into_iter().map(|one| one.join().map_err(|_| "a turn panicked")?);
+        Ok(rates.collect::<Result<Vec<f64>, String>>()?.iter().sum())
+    })
+}
+
+/// Microseconds of the steps of a grain's first touch, on average.
+#[derive(Default)]
+struct Fresh {
+    start: f64,
+    arm: f64,
+    turn: f64,
+    collect: f64,
+    leave: f64,
+}
+
+impl Fresh {
+    fn measure(
+        runtime: &Runtime,
+        engine: &Arc<Engine>,
+        module: &Arc<Module>,
+        tracking: &Arc<Tracking>,
+        grains: usize,
+    ) -> Outcome<Fresh> {
+        let mut fresh = Fresh::default();
+        let mut resident = Vec::with_capacity(grains);
+        let mut clock = Instant::now();
+        let mut lap = |sum: &mut f64| {
+            *sum += clock.elapsed().as_secs_f64() * 1e6 / grains as f64;
+            clock = Instant::now();
+        };
+        for _ in 0..grains {
+            lap(&mut 0.0);
+            let mut instance = Instance::start(engine, module, &[])?;
+            lap(&mut fresh.start);
+            let mut tracker = Tracker::arm(tracking, &instance.span(), module.base(), &[])?;
+            lap(&mut fresh.arm);
+            turn(runtime, &mut instance, "add", b"[1]")?;
+            lap(&mut fresh.turn);
+            tracker.collect(&instance.span(), &mut Patches::new())?;
+            lap(&mut fresh.collect);
+            resident.push((instance, tracker));
+        }
+        lap(&mut 0.0);
+        drop(resident);
+        lap(&mut fresh.leave);
+        Ok(fresh)
+    }
 }
 
 struct Row {
