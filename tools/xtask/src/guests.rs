@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use crate::work::run_quietly;
-use crate::workspace::{GUEST_TARGET, Workspace};
+use crate::workspace::{GUEST_TARGET, Package, Workspace};
 
 /// Builds all guests.
 pub(crate) fn run() -> Result<(), String> {
@@ -13,8 +13,18 @@ pub(crate) fn run() -> Result<(), String> {
 /// Builds all guests; adds the target when it's missing.
 pub(crate) fn build(workspace: &Workspace) -> Result<(), String> {
     add_target()?;
-    let mut args = vec!["build", "--release", "--locked", "--target", GUEST_TARGET];
     let guests = workspace.guests();
+    let calls_another = |guest: &&Package| guests.iter().any(|other| guest.dependencies.contains(&other.name));
+    let (callers, others): (Vec<&Package>, Vec<&Package>) = guests.iter().copied().partition(calls_another);
+    build_together(workspace, &others)?;
+    // cargo unites the features of what it builds at a time: a caller would get its callee's export besides its own.
+    callers
+        .iter()
+        .try_for_each(|caller| build_together(workspace, &[caller]))
+}
+
+fn build_together(workspace: &Workspace, guests: &[&Package]) -> Result<(), String> {
+    let mut args = vec!["build", "--release", "--locked", "--target", GUEST_TARGET];
     guests.iter().for_each(|guest| args.extend(["--package", &guest.name]));
     let names: Vec<&str> = guests.iter().map(|guest| guest.name.as_str()).collect();
     run_quietly(
