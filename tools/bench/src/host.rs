@@ -1,8 +1,8 @@
-//! The processes that are measured: a host with a deployed counter, or the reference.
+//! The processes that are measured: a host with deployed guests, or the reference.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
@@ -14,12 +14,18 @@ use crate::Outcome;
 pub(crate) struct Server {
     child: Child,
     address: SocketAddr,
-    _folder: TempDir,
+    command: Command,
+    folder: TempDir,
 }
 
 impl Server {
-    /// A host on an empty folder with the counter deployed.
-    pub(crate) fn granary(flags: &[&str]) -> Outcome<Server> {
+    /// A host on an empty folder with these guests deployed as types of their own names; without any, the counter.
+    pub(crate) fn granary(guests: &[&str]) -> Outcome<Server> {
+        Server::granary_with(guests, &[])
+    }
+
+    /// The same with flags of `granary up`.
+    pub(crate) fn granary_with(guests: &[&str], flags: &[&str]) -> Outcome<Server> {
         // Beside the target folder rather than in /tmp, which may be memory: syncs have to cost what they cost.
         let folder = tempfile::Builder::new()
             .prefix("granary-bench-")
@@ -29,35 +35,49 @@ impl Server {
         command
             .args(["up", "--listen", "127.0.0.1:0", "--data"])
             .arg(folder.path())
-            .args(flags);
-        let server = Server::start(command.env("GRANARY_LOG", "error"), folder)?;
-        server.request("PUT", "/v1/modules/counter", &module("counter")?)?;
+            .args(flags)
+            .env("GRANARY_LOG", "error");
+        let server = Server::start(command, folder)?;
+        for guest in if guests.is_empty() { &["counter"] } else { guests } {
+            server.request("PUT", &format!("/v1/modules/{guest}"), &module(guest)?)?;
+        }
         Ok(server)
     }
 
     /// The bare axum counter, in a process of its own, too.
     pub(crate) fn reference() -> Outcome<Server> {
         let mut command = Command::new(std::env::current_exe()?);
-        Server::start(command.arg("reference"), tempfile::tempdir()?)
+        command.arg("reference");
+        Server::start(command, tempfile::tempdir()?)
     }
 
-    fn start(command: &mut Command, folder: TempDir) -> Outcome<Server> {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-        let stdout = child.stdout.take().ok_or("no stdout")?;
-        let mut lines = BufReader::new(stdout).lines();
-        let address = loop {
-            let line = lines.next().ok_or("it ended instead of serving")??;
-            if let Some((_, address)) = line.split_once(" ready http://") {
-                break address.trim().parse()?;
-            }
-        };
-        // Reads on until it is gone: a full pipe would stop it.
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+    fn start(mut command: Command, folder: TempDir) -> Outcome<Server> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let (child, address) = spawn(&mut command)?;
         Ok(Server {
             child,
             address,
-            _folder: folder,
+            command,
+            folder,
         })
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(&mut self) -> Outcome<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Starts it again on the same folder, after a kill.
+    pub(crate) fn start_again(&mut self) -> Outcome<()> {
+        (self.child, self.address) = spawn(&mut self.command)?;
+        Ok(())
+    }
+
+    /// What it stores lies here.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Where it serves.
@@ -107,11 +127,27 @@ impl Drop for Server {
     }
 }
 
+/// Starts the process and waits until it says where it serves.
+fn spawn(command: &mut Command) -> Outcome<(Child, SocketAddr)> {
+    let mut child = command.spawn()?;
+    let stdout = child.stdout.take().ok_or("no stdout")?;
+    let mut lines = BufReader::new(stdout).lines();
+    let address = loop {
+        let line = lines.next().ok_or("it ended instead of serving")??;
+        if let Some((_, address)) = line.split_once(" ready http://") {
+            break address.trim().parse()?;
+        }
+    };
+    // Reads on until it is gone: a full pipe would stop it.
+    std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+    Ok((child, address))
+}
+
 /// The bytes of one of this repository's guests.
 pub(crate) fn module(name: &str) -> Outcome<Vec<u8>> {
     let folder =
         std::env::var_os("GRANARY_GUESTS").map_or(release_folder()?.join("../wasm32-wasip1/release"), PathBuf::from);
-    let path = folder.join(format!("{name}.wasm"));
+    let path = folder.join(format!("{}.wasm", name.replace('-', "_")));
     std::fs::read(&path).map_err(|error| format!("{}: {error}; `cargo xtask bench` builds it", path.display()).into())
 }
 

@@ -1,30 +1,83 @@
-//! The load generator: connections that stay open, each with one call at a time, as many calls as come back.
+//! The load generator: connections that stay open, each with one call at a time, as many calls as come back (a closed loop).
 //!
-//! One thread: it shares the machine with what it measures, and one is enough to saturate it.
+//! One thread: it shares the machine with what it measures, the same for all that is measured. Every latency is kept, so
+//! percentiles are exact. A reply other than 200 ends the measurement: rates of refusals say nothing.
+//!
+//! **Not here:** calls that come at their own pace, whatever the replies do (an open loop).
 
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
+use std::io::Write;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::task::LocalSet;
 
 use crate::Outcome;
+use crate::connection::Connection;
+
+/// One kind of call.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) grain_type: &'static str,
+    pub(crate) method: &'static str,
+    /// Keys are this and a number.
+    pub(crate) prefix: String,
+    /// The body, made of the key's number and of the call's.
+    pub(crate) body: fn(usize, usize) -> Cow<'static, str>,
+}
+
+impl Call {
+    /// `add` of 1 to a grain of this type.
+    pub(crate) fn add(grain_type: &'static str, prefix: &str) -> Call {
+        Call {
+            grain_type,
+            method: "add",
+            prefix: prefix.to_owned(),
+            body: |_, _| "[1]".into(),
+        }
+    }
+
+    fn render(&self, to: SocketAddr, key: usize, number: usize, out: &mut Vec<u8>) {
+        let Call {
+            grain_type,
+            method,
+            prefix,
+            body,
+        } = self;
+        let body = body(key, number);
+        out.clear();
+        // Writing to a vector can't fail.
+        let _ = write!(
+            out,
+            "POST /v1/grains/{grain_type}/{prefix}{key}/{method} HTTP/1.1\r\nhost: {to}\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+    }
+}
+
+/// Which keys, and until when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Until {
+    /// Keys by chance, for a time; what comes before it is thrown away: first activations, first pages.
+    Passed { warm_up: Duration, time: Duration },
+    /// Each key once.
+    EachKey,
+    /// Keys by chance, until the server is gone.
+    Killed,
+}
 
 /// One workload.
 #[derive(Clone, Debug)]
 pub(crate) struct Load {
-    /// Where to.
-    pub(crate) address: SocketAddr,
+    pub(crate) to: SocketAddr,
+    pub(crate) call: Call,
     /// Connections, each with one call in flight.
     pub(crate) connections: usize,
-    /// How many keys the calls go to, one after the other.
     pub(crate) keys: usize,
-    /// `POST .../add` or `GET .../get`.
-    pub(crate) is_write: bool,
-    /// What is thrown away at the beginning: first activations, first pages.
-    pub(crate) warm_up: Duration,
-    /// What is measured.
-    pub(crate) time: Duration,
+    pub(crate) until: Until,
 }
 
 /// What came of it.
@@ -34,6 +87,9 @@ pub(crate) struct Measured {
     pub(crate) latencies_us: Vec<u32>,
     /// How long it took.
     pub(crate) seconds: f64,
+    /// For each key, how many calls were answered, and how many were sent.
+    pub(crate) acked: Vec<u32>,
+    pub(crate) sent: Vec<u32>,
 }
 
 impl Measured {
@@ -44,138 +100,142 @@ impl Measured {
 
     /// The latency in milliseconds that this share of the calls doesn't exceed.
     pub(crate) fn quantile_ms(&self, share: f64) -> f64 {
-        let last = self.latencies_us.len().saturating_sub(1);
-        let at = (last as f64 * share).round() as usize;
+        let count = self.latencies_us.len();
+        let at = ((count as f64 * share).ceil() as usize).clamp(1, count.max(1)) - 1;
         self.latencies_us.get(at).copied().unwrap_or(0) as f64 / 1000.0
+    }
+
+    /// Both runs as if they had been one.
+    pub(crate) fn and(mut self, other: Measured) -> Measured {
+        self.latencies_us.extend(other.latencies_us);
+        self.latencies_us.sort_unstable();
+        self.seconds += other.seconds;
+        self
     }
 }
 
 /// Runs the workload.
 pub(crate) fn run(load: &Load) -> Outcome<Measured> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let begin = Instant::now() + load.warm_up;
-        let end = begin + load.time;
-        let mut tasks = Vec::new();
-        for number in 0..load.connections {
-            tasks.push(tokio::spawn(connection(load.clone(), number, begin, end)));
+    LocalSet::new().block_on(&runtime, async {
+        let mut open = Vec::new();
+        for _ in 0..load.connections {
+            open.push(Connection::open(load.to).await?);
         }
-        let mut measured = Measured::default();
+        let run = Rc::new(Run::new(load.clone()));
+        let tasks: Vec<_> = open
+            .into_iter()
+            .zip(1..)
+            .map(|(connection, seed)| tokio::task::spawn_local(run.clone().calls(connection, seed)))
+            .collect();
         for task in tasks {
-            measured
-                .latencies_us
-                .extend(task.await?.map_err(|error| error.to_string())?);
+            match (task.await?, load.until) {
+                (Ok(()), _) | (Err(_), Until::Killed) => {}
+                (Err(error), _) => return Err(error.into()),
+            }
         }
-        measured.latencies_us.sort_unstable();
-        measured.seconds = load.time.as_secs_f64();
-        Ok(measured)
+        let run = Rc::into_inner(run).ok_or("a connection is still open")?;
+        Ok(run.measured())
     })
 }
 
 /// Calls every key once, so that each is there.
-pub(crate) fn touch(address: SocketAddr, keys: usize) -> Outcome<()> {
-    const CONNECTIONS: usize = 32;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let tasks: Vec<_> = (0..CONNECTIONS)
-            .map(|first| {
-                tokio::spawn(async move {
-                    let mut connection = Connection::open(address).await?;
-                    for key in (first..keys).step_by(CONNECTIONS) {
-                        connection.call(&request(address, key, true)).await?;
-                    }
-                    Ok::<(), std::io::Error>(())
-                })
-            })
-            .collect();
-        for task in tasks {
-            task.await??;
-        }
-        Ok(())
+pub(crate) fn touch(to: SocketAddr, call: &Call, keys: usize) -> Outcome<Measured> {
+    run(&Load {
+        to,
+        call: call.clone(),
+        connections: 64,
+        keys,
+        until: Until::EachKey,
     })
 }
 
-async fn connection(load: Load, number: usize, begin: Instant, end: Instant) -> std::io::Result<Vec<u32>> {
-    let requests: Vec<Vec<u8>> = (0..load.keys)
-        .map(|key| request(load.address, key, load.is_write))
-        .collect();
-    let mut connection = Connection::open(load.address).await?;
-    let mut latencies = Vec::new();
-    // Connections begin at different keys, so that they don't run after each other.
-    for turn in number * 7919.. {
-        let sent = Instant::now();
-        if sent >= end {
-            break;
+/// What the connections share.
+#[derive(Debug)]
+struct Run {
+    load: Load,
+    begin: Instant,
+    end: Option<Instant>,
+    next: Cell<usize>,
+    last_reply: Cell<Instant>,
+    latencies_us: RefCell<Vec<u32>>,
+    acked: RefCell<Vec<u32>>,
+    sent: RefCell<Vec<u32>>,
+}
+
+impl Run {
+    fn new(load: Load) -> Run {
+        let now = Instant::now();
+        let (begin, end) = match load.until {
+            Until::Passed { warm_up, time } => (now + warm_up, Some(now + warm_up + time)),
+            Until::EachKey | Until::Killed => (now, None),
+        };
+        Run {
+            begin,
+            end,
+            next: Cell::new(0),
+            last_reply: Cell::new(begin),
+            // Room for what a fast server answers: growing would stop all connections for a moment.
+            latencies_us: RefCell::new(Vec::with_capacity(1 << 20)),
+            acked: RefCell::new(vec![0; load.keys]),
+            sent: RefCell::new(vec![0; load.keys]),
+            load,
         }
-        connection.call(&requests[turn % load.keys]).await?;
-        if sent >= begin {
-            latencies.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
-        }
-    }
-    Ok(latencies)
-}
-
-fn request(address: SocketAddr, key: usize, is_write: bool) -> Vec<u8> {
-    let path = format!("/v1/grains/counter/key-{key}");
-    if is_write {
-        let body = r#"{"n": 1}"#;
-        format!(
-            "POST {path}/add HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        )
-    } else {
-        format!("GET {path}/get HTTP/1.1\r\nhost: {address}\r\n\r\n")
-    }
-    .into_bytes()
-}
-
-struct Connection {
-    stream: TcpStream,
-    buffer: Vec<u8>,
-}
-
-impl Connection {
-    async fn open(address: SocketAddr) -> std::io::Result<Connection> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        Ok(Connection {
-            stream,
-            buffer: Vec::with_capacity(4096),
-        })
     }
 
-    /// One request and its reply, which has to be 200.
-    async fn call(&mut self, request: &[u8]) -> std::io::Result<()> {
-        self.stream.write_all(request).await?;
-        self.buffer.clear();
+    async fn calls(self: Rc<Self>, mut connection: Connection, seed: u64) -> std::io::Result<()> {
+        let mut chance = Chance(seed);
+        let mut request = Vec::with_capacity(512);
         loop {
-            if self.stream.read_buf(&mut self.buffer).await? == 0 {
-                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            let number = self.next.replace(self.next.get() + 1);
+            let key = match self.load.until {
+                Until::EachKey if number >= self.load.keys => return Ok(()),
+                Until::EachKey => number,
+                _ => chance.below(self.load.keys),
+            };
+            self.load.call.render(self.load.to, key, number, &mut request);
+            let sent = Instant::now();
+            if self.end.is_some_and(|end| sent >= end) {
+                return Ok(());
             }
-            match reply_length(&self.buffer) {
-                Some(length) if self.buffer.len() >= length => break,
-                _ => {}
+            self.sent.borrow_mut()[key] += 1;
+            connection.call(&request).await?;
+            let now = Instant::now();
+            self.acked.borrow_mut()[key] += 1;
+            // Counted by when the reply came: nothing that took long is left out at the end.
+            if now >= self.begin && self.end.is_none_or(|end| now < end) {
+                let micros = u32::try_from((now - sent).as_micros()).unwrap_or(u32::MAX);
+                self.latencies_us.borrow_mut().push(micros);
+                self.last_reply.set(now);
             }
         }
-        if !self.buffer.starts_with(b"HTTP/1.1 200") {
-            return Err(std::io::Error::other(
-                String::from_utf8_lossy(&self.buffer).into_owned(),
-            ));
+    }
+
+    fn measured(self) -> Measured {
+        let mut latencies_us = self.latencies_us.into_inner();
+        latencies_us.sort_unstable();
+        let end = self.end.unwrap_or(self.last_reply.get());
+        Measured {
+            latencies_us,
+            seconds: (end - self.begin).as_secs_f64(),
+            acked: self.acked.into_inner(),
+            sent: self.sent.into_inner(),
         }
-        Ok(())
     }
 }
 
-/// Bytes of head and body, once the head is there.
-fn reply_length(bytes: &[u8]) -> Option<usize> {
-    let head = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
-    let text = std::str::from_utf8(&bytes[..head]).ok()?;
-    let length = text.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length")
-            .then(|| value.trim().parse::<usize>().ok())?
-    });
-    Some(head + length.unwrap_or(0))
+/// SplitMix64: the same keys in every run.
+#[derive(Debug)]
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
+    }
 }
 
 #[cfg(test)]
@@ -183,18 +243,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_replys_length_is_head_and_body() {
-        assert_eq!(reply_length(b"HTTP/1.1 200 OK\r\ncontent-le"), None);
-        assert_eq!(reply_length(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n4"), Some(40));
+    fn quantiles_are_exact() {
+        let measured = Measured {
+            latencies_us: (1..=100).map(|n| n * 1000).collect(),
+            seconds: 2.0,
+            ..Measured::default()
+        };
+        let quantiles = [0.0, 0.5, 0.99, 1.0].map(|share| measured.quantile_ms(share));
+        assert_eq!(quantiles, [1.0, 50.0, 99.0, 100.0]);
+        assert_eq!(measured.rate(), 50.0);
+        assert_eq!(Measured::default().quantile_ms(0.99), 0.0);
     }
 
     #[test]
-    fn quantiles_are_exact() {
-        let measured = Measured {
-            latencies_us: (0..=100).map(|n| n * 1000).collect(),
-            seconds: 2.0,
+    fn two_runs_add_up() {
+        let run = |latencies: &[u32]| Measured {
+            latencies_us: latencies.to_vec(),
+            seconds: 1.0,
+            ..Measured::default()
         };
-        assert_eq!((measured.quantile_ms(0.5), measured.quantile_ms(0.99)), (50.0, 99.0));
-        assert_eq!(measured.rate(), 50.5);
+        let both = run(&[1, 5]).and(run(&[2]));
+        assert_eq!((both.latencies_us.as_slice(), both.seconds), (&[1, 2, 5][..], 2.0));
+    }
+
+    #[test]
+    fn a_call_is_a_whole_request() {
+        let mut request = Vec::new();
+        Call::add("counter", "k").render(([127, 0, 0, 1], 7777).into(), 3, 0, &mut request);
+        let text = String::from_utf8(request).unwrap();
+        assert!(text.starts_with("POST /v1/grains/counter/k3/add HTTP/1.1\r\nhost: 127.0.0.1:7777\r\n"));
+        assert!(text.ends_with("content-length: 3\r\n\r\n[1]"), "{text}");
     }
 }

@@ -7,17 +7,17 @@ use std::os::unix::fs::MetadataExt;
 
 use crate::Outcome;
 use crate::host::Server;
-use crate::load;
+use crate::load::{self, Call};
 
 /// Enough that the host itself disappears in the average.
 const GRAINS: usize = 20_000;
 
 pub(crate) fn measure(is_quick: bool) -> Outcome<()> {
     let grains = if is_quick { GRAINS / 10 } else { GRAINS };
-    let server = Server::granary(&["--idle-timeout", "1h"])?;
-    load::touch(server.address(), 1)?;
+    let server = Server::granary_with(&[], &["--idle-timeout", "1h"])?;
+    load::touch(server.address(), &Call::add("counter", "key-"), 1)?;
     let before = Footprint::of(server.pid())?;
-    load::touch(server.address(), grains)?;
+    load::touch(server.address(), &Call::add("counter", "key-"), grains)?;
     let after = Footprint::of(server.pid())?;
     let each = |before: u64, after: u64| after.saturating_sub(before) as f64 / grains as f64;
     let memories = each(before.memories_kib, after.memories_kib);

@@ -196,7 +196,7 @@ impl Row {
     }
 }
 
-fn turn(runtime: &Runtime, instance: &mut Instance, method: &str, args: &[u8]) -> Outcome<()> {
+pub(crate) fn turn(runtime: &Runtime, instance: &mut Instance, method: &str, args: &[u8]) -> Outcome<()> {
     let answer = runtime.block_on(instance.call(Arc::new(Nobody), "key", "request", method, args));
     match answer {
         Ok(Ok(_)) => Ok(()),
