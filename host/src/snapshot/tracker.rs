@@ -194,9 +194,7 @@ impl Tracker {
             self.known[at].quiet = Some(0);
             return;
         }
-        let keeps_changing = quiet.is_some() || !self.tracking.dirty.sees_writes();
-        let copy = if keeps_changing { self.copy(now) } else { None };
-        let mut was = copy.unwrap_or_else(|| self.shorten(index, now));
+        let mut was = self.shorten(index, now);
         if matches!(was, Was::Unknown) {
             was = self.copy(now).unwrap_or(Was::Unknown);
         }
