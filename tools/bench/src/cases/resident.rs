@@ -69,10 +69,12 @@ pub(super) fn measure(effort: Effort) -> Outcome<Found> {
     ];
     let part = |of: fn(&Usage) -> u64| of(&all).saturating_sub(of(&empty)) as f64 / many as f64;
     let note = format!(
-        "W4: of that {:.1} KiB are private memory, {:.1} page tables, {:.1} pages of the memory file that aren't mapped",
+        "W4: of that {:.1} KiB are private memory, {:.1} page tables, {:.1} pages of the memory file that aren't mapped, which \
+         PSS leaves out (PSS and page tables alone: {:.1} KiB)",
         part(|usage| usage.private),
         part(|usage| usage.tables),
         part(|usage| usage.unmapped),
+        part(|usage| usage.pss + usage.tables),
     );
     Ok(Found {
         rows,

@@ -1,6 +1,6 @@
 //! Growth of state: do adds slow down when the same grains hold much?
 
-use std::borrow::Cow;
+use std::time::{Duration, Instant};
 
 use super::compared::Compared;
 use super::throughput::timed;
@@ -10,21 +10,13 @@ use crate::host::Server;
 use crate::load::{self, Call};
 use crate::table::Row;
 
-const GRAINS: usize = 32;
+const GRAINS: usize = 16;
 const BAR: f64 = 0.5;
 
 pub(super) fn measure(effort: Effort) -> Outcome<Found> {
     let server = Server::granary(&["probe"])?;
-    let fill = |prefix: &str, body: fn(usize, usize) -> Cow<'static, str>| {
-        let call = Call {
-            method: "fill",
-            body,
-            ..Call::add("probe", prefix)
-        };
-        load::touch(server.address(), &call, GRAINS)
-    };
-    fill("small-", |_, _| "[65536,7]".into())?;
-    fill("large-", |_, _| "[16777216,7]".into())?;
+    fill(&server, "small-", 64 << 10)?;
+    fill(&server, "large-", 16 << 20)?;
     let run = |prefix: &str| load::run(&timed(effort, &server, &Call::add("probe", prefix), 64, GRAINS));
     let compared = Compared::measure(effort, || run("large-"), || run("small-"))?;
     let row = Row {
@@ -39,4 +31,20 @@ pub(super) fn measure(effort: Effort) -> Outcome<Found> {
         rows: vec![row],
         notes: Vec::new(),
     })
+}
+
+/// Gives each grain so many bytes. The log takes a few such commits at a time: the others wait for a checkpoint.
+fn fill(server: &Server, prefix: &str, bytes: usize) -> Outcome<()> {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    for key in 0..GRAINS {
+        let started = Instant::now();
+        let path = format!("/v1/grains/probe/{prefix}{key}/fill");
+        while let Err(refusal) = server.request("POST", &path, format!("[{bytes},7]").as_bytes()) {
+            if started.elapsed() > PATIENCE || !refusal.to_string().contains("overloaded") {
+                return Err(refusal);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    Ok(())
 }
