@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::work::{in_words, run_quietly};
 use crate::workspace::{GUEST_TARGET, Workspace};
-use crate::{guests, tidy};
+use crate::{counts, guests, tidy};
 
 /// Runs every check, also after one has failed, and says which did.
 pub(crate) fn run() -> Result<(), String> {
@@ -45,6 +45,7 @@ pub(crate) fn run() -> Result<(), String> {
             .env("RUSTDOCFLAGS", "-D warnings"),
     ));
     results.push(tidy::run());
+    results.push(counts::run(false));
     let failed: Vec<String> = results.into_iter().filter_map(Result::err).collect();
     if !failed.is_empty() {
         return Err(failed.join("\n\nerror: "));

@@ -5,6 +5,7 @@
 
 mod bench;
 mod check;
+mod counts;
 mod demo;
 mod fuzz;
 mod guests;
@@ -22,10 +23,11 @@ usage: cargo xtask VERB
                   without --once (`cargo demo` is short for it)
   test [FILTER]   every test of the project; a filter as for `cargo test`
   guests          build the guests of this repository for wasm32-wasip1
-  check           what must hold before a merge: format, clippy, docs, tidy
+  check           what must hold before a merge: format, clippy, docs, tidy, counts
   tidy            the rules of this code base that no compiler knows
+  counts          what core's machines take, against a committed file; --renew writes it
   fuzz TARGET     run a fuzz target of tests/fuzz; --seconds N, --keep what it learned
-  bench [ARGS]    build all and print the table of measurements
+  bench [ARGS]    build all and print the table of measurements; --quick, --only CASE
 ";
 
 fn main() -> ExitCode {
@@ -41,6 +43,8 @@ fn main() -> ExitCode {
         ["guests"] => guests::run(),
         ["check"] => check::run(),
         ["tidy"] => tidy::run(),
+        ["counts"] => counts::run(false),
+        ["counts", "--renew"] => counts::run(true),
         ["fuzz", rest @ ..] => fuzz::run(rest),
         ["bench", rest @ ..] => bench::run(rest),
         ["help" | "--help" | "-h"] => {
