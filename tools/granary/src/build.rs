@@ -11,6 +11,9 @@ use crate::Failure;
 const TARGET: &str = "wasm32-wasip1";
 /// A guest's own stack: the linker's 1 MiB would be the larger part of a small grain. Line tables aren't uploaded.
 const RUSTFLAGS: &str = "-Clink-arg=-zstack-size=65536 -Cstrip=debuginfo";
+/// serde_json's tables for writing floats have 17 KiB, or 1 when optimised for size. Every grain in memory has its guest's tables, whether
+/// it writes floats or not.
+const SMALL_TABLES: &str = r#"profile.release.package.zmij.opt-level="s""#;
 
 /// Builds the guest crate in this folder
 #[derive(Args, Debug)]
@@ -45,6 +48,8 @@ pub(crate) fn module(folder: &Path) -> Result<PathBuf, Failure> {
         TARGET,
         "--message-format",
         "json-render-diagnostics",
+        "--config",
+        SMALL_TABLES,
     ]);
     if std::env::var_os("RUSTFLAGS").is_none() && !sets_flags(folder) {
         cargo.env("RUSTFLAGS", RUSTFLAGS);

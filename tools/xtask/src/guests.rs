@@ -5,6 +5,10 @@ use std::process::{Command, Stdio};
 use crate::work::run_quietly;
 use crate::workspace::{GUEST_TARGET, Package, Workspace};
 
+/// As in `granary build`: every grain in memory has its guest's tables, and those for writing floats are 17 KiB unless they are made
+/// small. For guests only: the host's own copy may be fast.
+const SMALL_TABLES: &str = r#"profile.release.package.zmij.opt-level="s""#;
+
 /// Builds all guests.
 pub(crate) fn run() -> Result<(), String> {
     build(&Workspace::find()?)
@@ -24,7 +28,15 @@ pub(crate) fn build(workspace: &Workspace) -> Result<(), String> {
 }
 
 fn build_together(workspace: &Workspace, guests: &[&Package]) -> Result<(), String> {
-    let mut args = vec!["build", "--release", "--locked", "--target", GUEST_TARGET];
+    let mut args = vec![
+        "build",
+        "--release",
+        "--locked",
+        "--target",
+        GUEST_TARGET,
+        "--config",
+        SMALL_TABLES,
+    ];
     guests.iter().for_each(|guest| args.extend(["--package", &guest.name]));
     let names: Vec<&str> = guests.iter().map(|guest| guest.name.as_str()).collect();
     run_quietly(
