@@ -139,8 +139,9 @@ impl Turns {
 
     fn us_each(&mut self, count: usize) -> Outcome<f64> {
         let started = Instant::now();
-        for _ in 0..count {
-            turn(&self.runtime, &mut self.instance, "add", b"[1]")?;
+        // Other bytes than in the turn before, on four pages.
+        for args in [&b"[4,1]"[..], b"[4,2]"].into_iter().cycle().take(count) {
+            turn(&self.runtime, &mut self.instance, "scatter", args)?;
             self.delta = Patches::new();
             self.tracker.collect(&self.instance.span(), &mut self.delta)?;
         }
