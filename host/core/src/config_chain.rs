@@ -3,4 +3,7 @@
 //! **Not here:** who seems alive (membership tells), how slots are handed over (replication does).
 
 pub mod config;
+pub mod decree;
 mod form;
+#[cfg(test)]
+mod model;
