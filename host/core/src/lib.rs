@@ -18,6 +18,7 @@ pub mod id;
 pub mod message;
 pub mod page;
 pub mod reply_table;
+pub mod ring;
 pub mod slot;
 pub mod time;
 pub mod waits;
