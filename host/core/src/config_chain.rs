@@ -18,6 +18,8 @@ mod form;
 #[cfg(test)]
 mod model;
 mod roster;
+#[cfg(test)]
+mod sources;
 mod successor;
 #[cfg(test)]
 mod tests;

@@ -318,8 +318,8 @@ fn violations(chain: Chain) -> Vec<&'static str> {
     let sound = chain.mutation == Mutation::None;
     let builder = chain.checker().threads(2);
     let checker = match sound {
-        true => builder.spawn_bfs().join(),
-        false => builder.finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join(),
+        true => builder.spawn_dfs().join(),
+        false => builder.finish_when(HasDiscoveries::AnyFailures).spawn_dfs().join(),
     };
     let found = checker.discoveries();
     for name in SOMETIMES {

@@ -32,7 +32,6 @@ struct Host {
     last_number: ConfigNumber,
 }
 
-#[expect(clippy::large_enum_variant, reason = "most of them are inputs")]
 enum Event {
     Input(u32, Input),
     Sync(u32, u64),
