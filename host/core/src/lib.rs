@@ -17,6 +17,7 @@ pub mod config_chain;
 pub mod id;
 pub mod message;
 pub mod page;
+pub mod replication;
 pub mod reply_table;
 pub mod ring;
 pub mod slot;

@@ -1,0 +1,1 @@
+//! What a grain's proposer promises.
