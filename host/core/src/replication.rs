@@ -29,6 +29,8 @@
 pub mod body;
 mod handover;
 pub mod messages;
+#[cfg(test)]
+mod model;
 pub mod mutation;
 pub mod proposer;
 pub mod proposers;

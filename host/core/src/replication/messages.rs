@@ -37,7 +37,7 @@ impl Accepted {
 }
 
 /// A grain's whole state after one of its commits. The bytes' form is the host's business.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct State {
     /// The commit's number.
     pub seq: Seq,
@@ -50,7 +50,7 @@ pub struct State {
 }
 
 /// One commit on its way to the replicas.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Proposal {
     /// The commit's number.
     pub seq: Seq,
@@ -65,7 +65,7 @@ pub struct Proposal {
 }
 
 /// What a replica needs to hold a commit.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Payload {
     /// Nothing: it holds this commit already, accepted under another ballot.
     Same,
@@ -76,7 +76,7 @@ pub enum Payload {
 }
 
 /// Any message of replication. `n` is the configuration that gave the slot its present replicas.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Message {
     /// From an activation to a replica.
     Ask {
@@ -97,7 +97,7 @@ pub enum Message {
 }
 
 /// What an activation asks of a replica.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Ask {
     /// Promise to accept nothing below this ballot, and say what was accepted.
     Prepare {
@@ -160,7 +160,7 @@ pub enum Ask {
 }
 
 /// What a replica answers.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Answer {
     /// Nothing below this ballot will be accepted, and this has been.
     Promise {
@@ -255,7 +255,7 @@ pub enum Refusal {
 }
 
 /// What replicas say to each other when a slot changes hands.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Handover {
     /// Answer nothing below configuration `n` any more, and say what is there.
     Seal {
@@ -308,7 +308,7 @@ pub enum Handover {
 }
 
 /// What a sealed replica knows of a grain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct GrainHead {
     /// Which grain.
     pub grain: GrainId,

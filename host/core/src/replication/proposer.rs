@@ -194,6 +194,11 @@ impl Proposer {
         matches!(self.phase, Phase::Active | Phase::Draining(_))
     }
 
+    /// Whether it waits for promises.
+    pub fn is_preparing(&self) -> bool {
+        matches!(self.phase, Phase::Preparing(_))
+    }
+
     /// Whether it has ended.
     pub fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Released | Phase::Fenced)

@@ -235,12 +235,12 @@ impl Replica {
     /// Records that stand for all before: replayed, they rebuild this replica. The states that they name are in storage.
     pub fn snapshot(&self) -> Vec<Record> {
         let mut records = Vec::new();
-        records.extend((self.sealed > ConfigNumber(0)).then_some(Record::Seal { n: self.sealed }));
+        if let Some(n) = self.discarded {
+            records.extend([Record::Seal { n }, Record::Discard]);
+        }
+        records.push(Record::Seal { n: self.sealed });
         let floor = self.floor;
         records.extend(self.ready.map(|n| Record::Ready { n, floor }));
-        if self.discarded.is_some() {
-            records.push(Record::Discard);
-        }
         records.extend(self.grains.iter().map(|(grain, register)| Record::Install {
             grain: *grain,
             promised: register.promised,
@@ -275,6 +275,11 @@ impl Replica {
     /// When [`Input::Wake`] is due.
     pub fn deadline(&self) -> Option<Time> {
         self.install.as_ref().and_then(Install::deadline)
+    }
+
+    /// The last configuration that gave the slot other replicas, as far as this host was told since it started.
+    pub fn knows(&self) -> Option<ConfigNumber> {
+        self.assigned.as_ref().map(|assigned| assigned.set.n)
     }
 
     /// The configuration that is served, if one is.
