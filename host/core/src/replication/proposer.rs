@@ -20,6 +20,7 @@
 
 mod event;
 mod preparing;
+mod reads;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -28,6 +29,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 pub use self::event::{Input, Limits, Output};
 use self::preparing::Preparing;
+use self::reads::Read;
 use self::window::Window;
 use super::body::Body;
 use super::messages::{Accepted, Answer, Ask, CommitHash, Message, Payload, Proposal, Refusal, State};
@@ -35,7 +37,6 @@ use super::mutation::Rules;
 use super::replica_set::ReplicaSet;
 use crate::config_chain::config::ConfigNumber;
 use crate::id::{Ballot, GrainId, HostId, Seq};
-use crate::slot::Slot;
 use crate::time::Time;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -51,14 +52,6 @@ enum Phase {
     Draining(Option<HostId>),
     Released,
     Fenced,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Read {
-    ticket: u64,
-    /// Questions up to this one were asked before it came.
-    stamp: u64,
-    sees: Seq,
 }
 
 /// One grain's proposer. See the module's text.
@@ -287,15 +280,6 @@ impl Proposer {
         }
     }
 
-    /// A replica says that this ballot is still good.
-    pub(super) fn confirmed_by(&mut self, now: Time, from: HostId, stamp: u64, out: &mut Vec<Output>) {
-        if stamp <= self.stamp {
-            let last = self.confirmed.entry(from).or_default();
-            *last = stamp.max(*last);
-            self.advance(now, out);
-        }
-    }
-
     fn refused(&mut self, now: Time, refusal: Refusal, out: &mut Vec<Output>) {
         match refusal {
             Refusal::Promised(by)
@@ -353,13 +337,7 @@ impl Proposer {
             self.limits.kept_commits,
             self.limits.kept_bytes,
         );
-        if let Some(stamp) = self.quorum_stamp().filter(|stamp| *stamp > self.lease_from) {
-            self.lease_from = stamp;
-            if self.isolated && now < self.lease_end() {
-                self.isolated = false;
-                out.push(Output::Reachable);
-            }
-        }
+        self.extend_lease(now, out);
         self.release_reads(now, out);
         self.drain(out);
     }
@@ -391,51 +369,6 @@ impl Proposer {
                 self.send_from(to, state.seq.next(), out);
             }
         }
-    }
-
-    fn read(&mut self, now: Time, ticket: u64, sees: Seq, out: &mut Vec<Output>) {
-        if !self.is_active() || self.reads.len() >= self.limits.reads {
-            out.push(Output::ReadRefused(ticket));
-            return;
-        }
-        let stamp = self.stamp;
-        self.reads.push_back(Read { ticket, stamp, sees });
-        self.confirm(now, out);
-    }
-
-    /// Invariant 9: a quorum has answered a question that was asked after the read had come.
-    fn release_reads(&mut self, now: Time, out: &mut Vec<Output>) {
-        let answered = self.quorum_stamp();
-        while let Some(read) = self.reads.front()
-            && answered > Some(read.stamp)
-            && self.committed >= read.sees
-        {
-            out.push(Output::ReadReady(read.ticket));
-            self.reads.pop_front();
-        }
-        self.confirm(now, out);
-    }
-
-    /// Asks whether the ballot is still good, for the reads that wait; one question at a time.
-    fn confirm(&mut self, now: Time, out: &mut Vec<Output>) {
-        let Some(last) = self.reads.back() else { return };
-        let is_asked = self.asked > last.stamp || self.quorum_stamp() < Some(self.asked);
-        if self.asked == 0 || !is_asked {
-            self.ask_confirm(now, out);
-        }
-    }
-
-    fn ask_confirm(&mut self, now: Time, out: &mut Vec<Output>) {
-        self.asked = self.next_stamp(now);
-        for to in &self.set.hosts {
-            let ask = Ask::Confirm {
-                slot: Slot::of(self.grain),
-                stamp: self.asked,
-                grains: vec![(self.grain, self.ballot)],
-            };
-            self.send(*to, ask, out);
-        }
-        self.put_off(now);
     }
 
     /// A tombstone goes to all replicas before it may be forgotten, not only to a quorum.
@@ -537,23 +470,6 @@ impl Proposer {
             }
             Phase::Cold | Phase::Released | Phase::Fenced => false,
         }
-    }
-
-    /// The highest stamp that a quorum of the present replicas has answered.
-    fn quorum_stamp(&self) -> Option<u64> {
-        let mut stamps: Vec<Option<u64>> = self
-            .set
-            .hosts
-            .iter()
-            .map(|host| self.confirmed.get(host).copied())
-            .collect();
-        stamps.sort_unstable();
-        stamps[stamps.len().checked_sub(self.set.quorum())?]
-    }
-
-    /// A stamp is no earlier than the time of its question, and hardly later.
-    fn lease_end(&self) -> Time {
-        Time(self.lease_from).plus_nanos(self.limits.lease_nanos)
     }
 
     fn put_off(&mut self, now: Time) {

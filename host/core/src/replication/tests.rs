@@ -1,5 +1,7 @@
 //! What the tests of replication share: short names for ballots, commits and hosts, and messages in short.
 
+mod cluster;
+
 use super::body::Body;
 use super::messages::{Accepted, Answer, Ask, CommitHash, Handover, Message, Payload, Proposal, Refusal, State};
 use super::replica_set::ReplicaSet;
