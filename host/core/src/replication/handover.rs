@@ -19,6 +19,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::body::Body;
 use super::messages::{Accepted, GrainHead, Handover, Message};
 use super::mutation::Mutation;
 use super::record::Record;
@@ -202,7 +203,7 @@ impl Replica {
                 self.advance_install(now, out);
             }
             Handover::Pull { n, grain, .. } => {
-                if self.sealed >= n {
+                if self.sealed >= n || self.ready == Some(n) {
                     self.load_to_pull(from, n, grain, out);
                 }
             }
@@ -212,26 +213,37 @@ impl Replica {
                 accepted,
                 body,
                 ..
-            } => {
-                let Some(install) = self.install.as_mut().filter(|install| install.n == n) else {
-                    return;
-                };
-                let Some(missing) = &mut install.missing else { return };
-                let Some(found) = install.found.get_mut(&grain) else {
-                    return;
-                };
-                // What went on there since may be taken as well; what is older may not.
-                if Some(accepted) < found.accepted || !missing.remove(&grain) {
-                    return;
-                }
-                found.accepted = Some(accepted);
-                let found = found.clone();
-                self.take_over(grain, &found, Some(body), out);
-                let first = self.limits.pulls.saturating_sub(1);
-                self.pull(first, out);
-                self.advance_install(now, out);
-            }
+            } => self.pulled(now, n, grain, accepted, body, out),
         }
+    }
+
+    /// A state has come.
+    fn pulled(
+        &mut self,
+        now: Time,
+        n: ConfigNumber,
+        grain: GrainId,
+        accepted: Accepted,
+        body: Body,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(install) = self.install.as_mut().filter(|install| install.n == n) else {
+            return;
+        };
+        let Some(missing) = &mut install.missing else { return };
+        let Some(found) = install.found.get_mut(&grain) else {
+            return;
+        };
+        // What went on there since may be taken as well; what is older may not.
+        if Some(accepted) < found.accepted || !missing.remove(&grain) {
+            return;
+        }
+        found.accepted = Some(accepted);
+        let found = found.clone();
+        self.take_over(grain, &found, Some(body), out);
+        let first = self.limits.pulls.saturating_sub(1);
+        self.pull(first, out);
+        self.advance_install(now, out);
     }
 
     /// Serving -> Sealed, and says what is here. A replica that is ready for `n` itself isn't sealed by that, it only lists.
@@ -366,7 +378,7 @@ impl Replica {
     }
 
     /// Makes what was found of a grain this replica's own.
-    fn take_over(&mut self, grain: GrainId, found: &Found, body: Option<super::body::Body>, out: &mut Vec<Output>) {
+    fn take_over(&mut self, grain: GrainId, found: &Found, body: Option<Body>, out: &mut Vec<Output>) {
         let (promised, accepted) = (found.promised, found.accepted);
         let mut register = self.grains.get(&grain).copied().unwrap_or_default();
         let before = (register.promised, register.accepted);

@@ -197,6 +197,11 @@ impl Proposer {
         matches!(self.phase, Phase::Released | Phase::Fenced)
     }
 
+    /// Whether it rests: it was never asked for anything, or somebody else holds the grain.
+    pub fn is_cold(&self) -> bool {
+        matches!(self.phase, Phase::Cold)
+    }
+
     /// Whether no quorum was heard for too long.
     pub fn is_isolated(&self) -> bool {
         self.isolated

@@ -65,8 +65,8 @@ impl Proposers {
         }
     }
 
-    /// Takes one input of a grain. [`Input::Activate`] makes a proposer if there is none; one that has ended is dropped, and what comes
-    /// for it later has no effect.
+    /// Takes one input of a grain. [`Input::Activate`] makes a proposer if there is none; one that has ended, or has found the grain held, is
+    /// dropped, and what comes for it later has no effect.
     pub fn handle(&mut self, now: Time, grain: GrainId, input: Input, out: &mut Vec<(GrainId, Output)>) {
         let slot = Slot::of(grain);
         if matches!(input, Input::Activate { .. }) && !self.grains.contains_key(&(slot, grain)) {
@@ -86,7 +86,7 @@ impl Proposers {
         let mut outputs = Vec::new();
         proposer.handle(now, input, &mut outputs);
         let after = proposer.deadline();
-        let (is_over, counter) = (proposer.is_over(), proposer.ballot().counter);
+        let (is_over, counter) = (proposer.is_over() || proposer.is_cold(), proposer.ballot().counter);
         out.extend(outputs.into_iter().map(|output| (grain, output)));
         if let Some(before) = before {
             self.deadlines.remove(&(before, slot, grain));

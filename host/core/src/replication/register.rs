@@ -109,8 +109,9 @@ impl Register {
 
     /// Takes what another replica knows: the higher promise, the higher commit.
     pub(super) fn merge(&mut self, promised: Option<Ballot>, accepted: Option<Accepted>) {
-        self.promised = self.promised.max(promised);
         self.accepted = self.accepted.max(accepted);
+        // Whoever has accepted a ballot has promised it, even if its listing was made before.
+        self.promised = self.promised.max(promised).max(self.accepted.map(|last| last.ballot));
     }
 
     /// Notes that the activation with this ballot lives.
@@ -152,7 +153,8 @@ impl Register {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replication::tests::{ballot, hash, proposal};
+    use crate::replication::body::Body;
+    use crate::replication::tests::{accepted, ballot, hash, proposal};
 
     /// A register that has promised and accepted: `promised` counter, accepted (counter, seq, hash).
     fn register(promised: Option<u64>, accepted: Option<(u64, u64, u8)>) -> Register {
@@ -310,6 +312,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_merged_is_the_higher_of_both_and_promised() {
+        let mut register = register(Some(3), Some((2, 5, 5)));
+        register.merge(Some(ballot(1)), Some(accepted(4, 4, 4)));
+        assert_eq!(
+            (register.promised, register.accepted),
+            (Some(ballot(4)), Some(accepted(4, 4, 4)))
+        );
+        register.merge(Some(ballot(6)), Some(accepted(4, 3, 3)));
+        assert_eq!(
+            (register.promised, register.accepted),
+            (Some(ballot(6)), Some(accepted(4, 4, 4)))
+        );
+    }
+
+    #[test]
     fn only_the_tombstone_of_the_promised_activation_is_forgotten() {
         let mut register = register(Some(3), Some((3, 5, 5)));
         assert!(!register.forgets(ballot(3), hash(5)), "the grain isn't deleted");
@@ -319,6 +336,4 @@ mod tests {
         register.promised = Some(ballot(4));
         assert!(!register.forgets(ballot(3), hash(5)), "somebody else is at work");
     }
-
-    use crate::replication::body::Body;
 }

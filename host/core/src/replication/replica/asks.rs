@@ -9,6 +9,7 @@ use crate::replication::messages::{Answer, Ask, CommitHash, Handover, Message, P
 use crate::replication::mutation::Mutation;
 use crate::replication::record::Record;
 use crate::replication::register::{Holder, Register, Step};
+use crate::slot::Slot;
 use crate::time::Time;
 
 /// A Prepare's arguments.
@@ -61,23 +62,9 @@ impl Replica {
                 (grain, ballot, admitted.and_then(|()| self.load(grain, load, out)))
             }
             Ask::Confirm { slot, stamp, grains } => {
-                let (mut good, mut refused) = (Vec::new(), Vec::new());
-                for (grain, ballot) in grains.into_iter().take(self.limits.page) {
-                    match admitted.and_then(|()| self.confirm(now, grain, ballot)) {
-                        Ok(()) => good.push((grain, ballot)),
-                        Err(refusal) => refused.push((grain, ballot, refusal)),
-                    }
-                }
-                let answer = Answer::Confirmed {
-                    slot,
-                    stamp,
-                    good,
-                    refused,
-                };
-                out.push(Output::Send {
-                    to: from,
-                    message: Message::Answer { n, answer },
-                });
+                let answer = self.confirm_all(now, admitted, slot, stamp, grains);
+                let message = Message::Answer { n, answer };
+                out.push(Output::Send { to: from, message });
                 return;
             }
             Ask::Release { grain, ballot, to } => {
@@ -87,15 +74,8 @@ impl Replica {
                 return;
             }
             Ask::Forget { grain, ballot, hash } => {
-                if admitted.is_ok()
-                    && self
-                        .grains
-                        .get(&grain)
-                        .is_some_and(|register| register.forgets(ballot, hash))
-                {
-                    self.grains.remove(&grain);
-                    self.floor = self.floor.max(Some(ballot));
-                    self.persist(Record::Forget { grain, floor: ballot }, out);
+                if admitted.is_ok() {
+                    self.forget(grain, ballot, hash, out);
                 }
                 return;
             }
@@ -230,6 +210,40 @@ impl Replica {
             self.send_after(register.ticket, from, Message::Answer { n, answer }, out);
         }
         Ok(())
+    }
+
+    /// What has a limit is cut off: the asker asks for less at a time.
+    fn confirm_all(
+        &mut self,
+        now: Time,
+        admitted: Result<(), Refusal>,
+        slot: Slot,
+        stamp: u64,
+        grains: Vec<(GrainId, Ballot)>,
+    ) -> Answer {
+        let (mut good, mut refused) = (Vec::new(), Vec::new());
+        for (grain, ballot) in grains.into_iter().take(self.limits.page) {
+            match admitted.and_then(|()| self.confirm(now, grain, ballot)) {
+                Ok(()) => good.push((grain, ballot)),
+                Err(refusal) => refused.push((grain, ballot, refusal)),
+            }
+        }
+        Answer::Confirmed {
+            slot,
+            stamp,
+            good,
+            refused,
+        }
+    }
+
+    /// A deleted grain goes, and leaves its promise to the floor.
+    fn forget(&mut self, grain: GrainId, ballot: Ballot, hash: CommitHash, out: &mut Vec<Output>) {
+        let register = self.grains.get(&grain);
+        if register.is_some_and(|register| register.forgets(ballot, hash)) {
+            self.grains.remove(&grain);
+            self.floor = self.floor.max(Some(ballot));
+            self.persist(Record::Forget { grain, floor: ballot }, out);
+        }
     }
 
     fn confirm(&mut self, now: Time, grain: GrainId, ballot: Ballot) -> Result<(), Refusal> {
