@@ -2,7 +2,7 @@
 //!
 //! A checker that finds nothing proves something only if it finds a broken rule. Model and simulator run with each of these
 //! mutations and have to fail. In a host's build none can be chosen: the choice is compiled for this crate's tests and under
-//! the feature `mutations` alone, and [`Rules::breaks`] is a constant `false`.
+//! the feature `mutations` alone, and `Rules::breaks` is a constant `false`.
 
 /// A rule that isn't kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

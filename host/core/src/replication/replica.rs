@@ -18,7 +18,7 @@
 //! - [`Output::Load`] is answered by the state after *all* records given out before, or later ones.
 //! - After a restart: [`Replica::replay`] of what is durable, in order, then the assignment.
 //!
-//! **Not here:** the rules for one grain ([`register`](super::register)), how asks are answered (`replica/asks.rs`), how a slot
+//! **Not here:** the rules for one grain (`register.rs`), how asks are answered (`replica/asks.rs`), how a slot
 //! changes hands (`handover.rs`).
 
 mod asks;
