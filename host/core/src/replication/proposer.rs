@@ -251,9 +251,8 @@ impl Proposer {
                 left_ms,
                 ..
             } if is_current && ballot == self.ballot => {
-                if matches!(self.phase, Phase::Preparing(_)) {
-                    self.phase = Phase::Cold;
-                    out.push(Output::Held { holder, left_ms });
+                if self.is_refused_by_a_quorum(from) {
+                    self.yield_to(holder, left_ms, out);
                 }
             }
             Answer::Acked { ballot, seq, hash, .. } if is_current && ballot == self.ballot => {

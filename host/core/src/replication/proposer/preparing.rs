@@ -4,7 +4,7 @@
 //! different ballots isn't enough: a third replica may hold another one with a ballot between. Then the highest is accepted again, under
 //! this activation's own ballot, before anything is served from it (**invariant 6**).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::window::Window;
 use super::{Output, Phase, Proposer};
@@ -17,6 +17,8 @@ use crate::time::Time;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Preparing {
     promises: BTreeMap<HostId, Option<Accepted>>,
+    /// Replicas that know of another holder.
+    busy: BTreeSet<HostId>,
     /// A state that came with a promise, or was fetched.
     state: Option<State>,
     /// A quorum has promised: the highest that it has accepted, and whether all have exactly that. Now its state is fetched.
@@ -87,6 +89,7 @@ impl Proposer {
             return;
         }
         preparing.promises.insert(from, accepted);
+        preparing.busy.remove(&from);
         preparing.state = preparing.state.take().or(state);
         if preparing.promises.len() < set.quorum() {
             return;
@@ -99,6 +102,33 @@ impl Proposer {
             .count();
         preparing.chosen = Some((highest, same >= set.quorum() || no_write_back));
         self.take_choice(now, out);
+    }
+
+    /// A replica knows of another holder. True when so many do that no quorum is left. One alone may have heard of a contender that gets
+    /// no quorum either: two that each gave way to the other would do so for ever.
+    pub(super) fn is_refused_by_a_quorum(&mut self, from: HostId) -> bool {
+        let (size, quorum) = (self.set.hosts.len(), self.set.quorum());
+        let Phase::Preparing(preparing) = &mut self.phase else {
+            return false;
+        };
+        if preparing.chosen.is_none() && !preparing.promises.contains_key(&from) {
+            preparing.busy.insert(from);
+        }
+        preparing.chosen.is_none() && preparing.busy.len() > size - quorum
+    }
+
+    /// Gives way, and says so to those that take this host for the holder by now.
+    pub(super) fn yield_to(&mut self, holder: HostId, left_ms: u32, out: &mut Vec<Output>) {
+        for to in &self.set.hosts {
+            let ask = Ask::Release {
+                grain: self.grain,
+                ballot: self.ballot,
+                to: None,
+            };
+            self.send(*to, ask, out);
+        }
+        self.phase = Phase::Cold;
+        out.push(Output::Held { holder, left_ms });
     }
 
     pub(super) fn fetched(&mut self, now: Time, state: State, out: &mut Vec<Output>) {
