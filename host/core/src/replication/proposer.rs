@@ -263,7 +263,7 @@ impl Proposer {
                 self.advance(now, out);
             }
             Answer::NeedSnap { ballot, accepted, .. } if is_current && ballot == self.ballot => {
-                self.need_snap(from, accepted, out);
+                self.need_snap(now, from, accepted, out);
             }
             Answer::Fetched { ballot, state, .. } if ballot == self.ballot => self.fetched(now, state, out),
             Answer::Confirmed {
@@ -346,16 +346,22 @@ impl Proposer {
         self.drain(out);
     }
 
-    fn need_snap(&mut self, from: HostId, have: Option<Accepted>, out: &mut Vec<Output>) {
+    fn need_snap(&mut self, now: Time, from: HostId, have: Option<Accepted>, out: &mut Vec<Output>) {
         if let Phase::WritingBack { state: Some(state), .. } = &self.phase {
             self.send_accept(from, full(state), out);
         } else if let Some(first) = self.window.bridges(have) {
-            self.send_from(from, first, out);
+            // Each commit that is sent past a gap is answered by the same want: it's met once.
+            if self.window.may_resend(from, first, now, self.limits.retry_nanos) {
+                self.send_from(from, first, out);
+            }
         } else if let Some(state) = self.window.known_state() {
             self.send_accept(from, full(&state), out);
         } else if self.is_active() || matches!(self.phase, Phase::WritingBack { .. }) {
-            self.window.want_image(from, true);
-            if !std::mem::replace(&mut self.image_asked, true) {
+            let may_resend = self.window.may_resend(from, Seq(0), now, self.limits.retry_nanos);
+            if may_resend {
+                self.window.want_image(from, true);
+            }
+            if may_resend && !std::mem::replace(&mut self.image_asked, true) {
                 out.push(Output::NeedImage);
             }
         }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::id::{HostId, Seq};
 use crate::replication::messages::{Accepted, CommitHash, Payload, Proposal, State};
+use crate::time::Time;
 
 /// A state in the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +24,8 @@ pub(super) struct Progress {
     pub(super) acked: Option<Seq>,
     /// It needs the whole state.
     pub(super) wants_image: bool,
+    /// From where on it was last sent what it lacked, and when.
+    resent: Option<(Seq, Time)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -121,6 +124,18 @@ impl Window {
     /// Notes whether a replica needs the whole state.
     pub(super) fn want_image(&mut self, host: HostId, wants: bool) {
         self.replicas.entry(host).or_default().wants_image = wants;
+    }
+
+    /// Whether a replica that lacks all from `first` on is to be sent that: not when it was a moment ago.
+    pub(super) fn may_resend(&mut self, host: HostId, first: Seq, now: Time, retry_nanos: u64) -> bool {
+        let progress = self.replicas.entry(host).or_default();
+        let is_under_way = progress
+            .resent
+            .is_some_and(|(from, at)| from == first && now < at.plus_nanos(retry_nanos));
+        if !is_under_way {
+            progress.resent = Some((first, now));
+        }
+        !is_under_way
     }
 
     /// At most `most` commits from `seq` on.
