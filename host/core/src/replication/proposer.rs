@@ -351,13 +351,13 @@ impl Proposer {
             self.send_accept(from, full(state), out);
         } else if let Some(first) = self.window.bridges(have) {
             // Each commit that is sent past a gap is answered by the same want: it's met once.
-            if self.window.may_resend(from, first, now, self.limits.retry_nanos) {
+            if self.window.may_resend(from, first, now, &self.limits) {
                 self.send_from(from, first, out);
             }
         } else if let Some(state) = self.window.known_state() {
             self.send_accept(from, full(&state), out);
         } else if self.is_active() || matches!(self.phase, Phase::WritingBack { .. }) {
-            let may_resend = self.window.may_resend(from, Seq(0), now, self.limits.retry_nanos);
+            let may_resend = self.window.may_resend(from, Seq(0), now, &self.limits);
             if may_resend {
                 self.window.want_image(from, true);
             }

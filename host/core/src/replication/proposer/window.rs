@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::Limits;
 use crate::id::{HostId, Seq};
 use crate::replication::messages::{Accepted, CommitHash, Payload, Proposal, State};
 use crate::time::Time;
@@ -24,7 +25,7 @@ pub(super) struct Progress {
     pub(super) acked: Option<Seq>,
     /// It needs the whole state.
     pub(super) wants_image: bool,
-    /// From where on it was last sent what it lacked, and when.
+    /// Up to where it was last sent what it lacked, and when.
     resent: Option<(Seq, Time)>,
 }
 
@@ -126,14 +127,15 @@ impl Window {
         self.replicas.entry(host).or_default().wants_image = wants;
     }
 
-    /// Whether a replica that lacks all from `first` on is to be sent that: not when it was a moment ago.
-    pub(super) fn may_resend(&mut self, host: HostId, first: Seq, now: Time, retry_nanos: u64) -> bool {
+    /// Whether a replica that lacks all from `first` on is to be sent that: not when it's on its way, unless that was long ago.
+    pub(super) fn may_resend(&mut self, host: HostId, first: Seq, now: Time, limits: &Limits) -> bool {
+        let upto = Seq(first.0.saturating_add(limits.resent_commits as u64)).min(self.last().seq);
         let progress = self.replicas.entry(host).or_default();
         let is_under_way = progress
             .resent
-            .is_some_and(|(from, at)| from == first && now < at.plus_nanos(retry_nanos));
+            .is_some_and(|(upto, at)| first <= upto && now < at.plus_nanos(limits.retry_nanos / 4));
         if !is_under_way {
-            progress.resent = Some((first, now));
+            progress.resent = Some((upto, now));
         }
         !is_under_way
     }
