@@ -20,6 +20,7 @@ pub mod page;
 pub mod replication;
 pub mod reply_table;
 pub mod ring;
+pub mod rng;
 pub mod slot;
 pub mod time;
 pub mod waits;
