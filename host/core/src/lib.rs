@@ -15,6 +15,7 @@ pub mod codec;
 pub mod commit;
 pub mod config_chain;
 pub mod id;
+pub mod membership;
 pub mod message;
 pub mod page;
 pub mod replication;

@@ -1,0 +1,197 @@
+//! What the membership promises, on a network in virtual time.
+
+mod net;
+
+use self::net::{MILLI, Net, SECOND, address, host_id, percentile};
+use super::{Input, Settings, Standing};
+
+#[test]
+fn hosts_find_one_another_by_one_seed() {
+    for count in [2, 3, 10, 50] {
+        let mut net = Net::new(count, 1);
+        let took = net.run_until(10 * SECOND, Net::is_one);
+        assert!(took.is_some_and(|nanos| nanos < 5 * SECOND), "{count} hosts: {took:?}");
+    }
+}
+
+#[test]
+fn a_host_alone_waits_for_others_and_finds_the_one_that_comes_later() {
+    let mut net = Net::new(2, 1);
+    net.crash(0);
+    net.run(20 * SECOND);
+    net.restart(0);
+    assert!(net.run_until(3 * SECOND, Net::is_one).is_some());
+}
+
+#[test]
+fn a_crash_is_seen_by_all_within_four_and_a_half_seconds() {
+    let mut times = Vec::new();
+    for seed in 0..14 {
+        let mut net = Net::settled(30, seed);
+        for victim in 0..15 {
+            net.crash(victim);
+            let took = net.run_until(30 * SECOND, |net| net.all_see(victim, Standing::Down));
+            times.push(took.expect("nobody stays alive for ever in a view") / MILLI);
+            net.restart(victim);
+            assert!(net.run_until(10 * SECOND, Net::is_one).is_some());
+            net.run(5 * SECOND);
+        }
+    }
+    let (p50, p99) = (percentile(&mut times, 50), percentile(&mut times, 99));
+    assert!(p99 <= 4_500, "p50 {p50} ms, p99 {p99} ms");
+}
+
+#[test]
+fn the_first_suspicion_of_a_dead_host_comes_within_one_period_and_a_half() {
+    let mut times = Vec::new();
+    for seed in 0..4 {
+        let mut net = Net::settled(100, seed);
+        for victim in 0..50 {
+            let wait = net.rng.below(SECOND);
+            net.run(wait);
+            net.crash(victim);
+            let took = net.run_until(10 * SECOND, |net| net.one_sees(victim, Standing::Suspect));
+            times.push(took.unwrap() / MILLI);
+            net.restart(victim);
+            net.run(2 * SECOND);
+        }
+    }
+    let p50 = percentile(&mut times, 50);
+    assert!(p50 <= 800, "p50 {p50} ms");
+}
+
+#[test]
+fn a_leave_is_seen_as_a_leave_within_half_a_second() {
+    for seed in 0..20 {
+        let mut net = Net::settled(30, seed);
+        net.loss_permille = 50;
+        net.input(3, Input::Leave);
+        let took = net.run_until(SECOND, |net| net.all_see(3, Standing::Left));
+        assert!(took.is_some_and(|nanos| nanos <= 500 * MILLI), "seed {seed}: {took:?}");
+        net.run(SECOND);
+        assert!(net.hosts[3].gone && net.hosts[3].machine.deadline().is_none());
+        assert_eq!(net.deaths_but_of(&[]), 0, "nobody is called dead for it");
+    }
+}
+
+#[test]
+fn a_host_that_left_comes_back_by_its_next_start() {
+    let mut net = Net::settled(5, 1);
+    net.input(3, Input::Leave);
+    net.run(10 * SECOND);
+    assert!(net.all_see(3, Standing::Left), "nobody calls it back");
+    net.restart(3);
+    assert!(net.run_until(3 * SECOND, Net::is_one).is_some());
+}
+
+#[test]
+fn a_fast_restart_shows_as_the_death_of_the_earlier_start() {
+    let mut net = Net::settled(5, 1);
+    net.crash(3);
+    net.run(100 * MILLI);
+    net.restart(3);
+    assert!(
+        net.run_until(2 * SECOND, |net| net.all_see(3, Standing::Alive))
+            .is_some()
+    );
+    net.run(3 * SECOND);
+    for viewer in [0, 1, 2, 4] {
+        let deaths = net.hosts[viewer].changes.iter().filter(|(_, change)| change.is_death());
+        let deaths: Vec<_> = deaths
+            .map(|(_, change)| (change.now.host, change.now.incarnation))
+            .collect();
+        assert_eq!(deaths, [(host_id(3), 2)], "viewer {viewer}");
+    }
+}
+
+#[test]
+fn two_hosts_that_were_cut_off_find_each_other_again_within_five_seconds() {
+    for seed in 0..50 {
+        let mut net = Net::settled(2, seed);
+        // The one that is its own seed must find the other without it.
+        net.cut(&[1]);
+        net.run(30 * SECOND + seed * 37 * MILLI);
+        assert!(net.all_see(0, Standing::Down) && net.all_see(1, Standing::Down));
+        net.cut(&[]);
+        let took = net.run_until(10 * SECOND, Net::is_one);
+        assert!(took.is_some_and(|nanos| nanos <= 5 * SECOND), "seed {seed}: {took:?}");
+    }
+}
+
+#[test]
+fn halves_that_were_cut_off_for_a_minute_have_one_view_within_thirty_seconds() {
+    for (count, seed) in [(5, 1), (10, 2), (30, 3), (50, 4)] {
+        let mut net = Net::settled(count, seed);
+        let away: Vec<_> = (0..count / 2).collect();
+        net.cut(&away);
+        net.run(60 * SECOND);
+        assert!(!net.is_one(), "they are apart");
+        net.cut(&[]);
+        let took = net.run_until(30 * SECOND, Net::is_one);
+        assert!(took.is_some(), "{count} hosts are apart half a minute later");
+        net.run(20 * SECOND);
+        assert!(net.is_one(), "{count} hosts: it stays so");
+    }
+}
+
+#[test]
+fn a_cluster_survives_losses_without_calling_anyone_dead() {
+    let mut net = Net::settled(20, 1);
+    net.loss_permille = 50;
+    net.run(120 * SECOND);
+    assert_eq!(net.deaths_but_of(&[]), 0);
+}
+
+/// How often healthy hosts are called down in two minutes while 2 of 50 hosts are starved.
+fn deaths_by_starved_hosts(settings: &Settings) -> usize {
+    (0..3)
+        .map(|seed| {
+            let mut net = Net::with(50, seed, settings.clone()).settle();
+            net.starve(10);
+            net.starve(20);
+            net.run(120 * SECOND);
+            net.deaths_but_of(&[10, 20])
+        })
+        .sum()
+}
+
+#[test]
+fn starved_hosts_cause_at_most_a_fiftieth_of_plain_swims_false_deaths() {
+    let ours = deaths_by_starved_hosts(&Settings::default());
+    let plain = deaths_by_starved_hosts(&Settings {
+        score_most: 0,
+        late_nanos: u64::MAX,
+        ..Settings::default()
+    });
+    assert!(plain >= 50, "plain SWIM is hurt by this: {plain}");
+    assert!(ours * 50 <= plain, "{ours} of {plain}");
+}
+
+#[test]
+fn gossip_costs_a_host_the_same_in_large_clusters() {
+    let costs: Vec<_> = [10, 100, 300]
+        .map(|count| Net::settled(count, 1).bytes_a_second(60 * SECOND))
+        .to_vec();
+    assert!(costs.iter().all(|cost| *cost < 1_000.0), "{costs:?}");
+    assert!(costs[2] <= costs[0] * 1.25, "{costs:?}");
+}
+
+#[test]
+fn whoever_is_in_the_configuration_is_called_until_he_is_there() {
+    let mut net = Net::with(3, 1, Settings::default());
+    // Host 2 can't reach the seed and knows nobody; host 1 has its address and learns that it belongs here.
+    net.crash(2);
+    net.run(10 * SECOND);
+    net.input(
+        1,
+        Input::Introduced {
+            host: host_id(2),
+            address: address(2),
+        },
+    );
+    net.input(1, Input::Configured(vec![host_id(0), host_id(1), host_id(2)]));
+    net.crash(0);
+    net.run(10 * SECOND);
+    net.restart(2);
+    assert!(net.run_until(3 * SECOND, Net::is_one).is_some());
+}
