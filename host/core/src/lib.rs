@@ -19,6 +19,7 @@ pub mod membership;
 pub mod message;
 pub mod page;
 pub mod replication;
+pub mod placement;
 pub mod reply_table;
 pub mod ring;
 pub mod rng;
