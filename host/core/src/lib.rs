@@ -14,6 +14,7 @@ pub mod api;
 pub mod codec;
 pub mod commit;
 pub mod config_chain;
+pub mod directory;
 pub mod id;
 pub mod membership;
 pub mod message;
