@@ -24,6 +24,7 @@ pub mod placement;
 pub mod reply_table;
 pub mod ring;
 pub mod rng;
+pub mod routing;
 pub mod slot;
 pub mod time;
 pub mod waits;
