@@ -1,8 +1,8 @@
 //! Where is a grain? Every slot's primary knows where the slot's grains are active; everyone asks it.
 //!
 //! The primary is the slot's first replica that isn't suspected, so it needs no election and moves by itself when it dies. It
-//! looks in its map ([`keeper`]), then at whom its own replica has promised the grain, and only then places it
-//! ([`crate::placement`]). The map is soft state: hosts register what they have with the new primary after a change ([`registrar`]), the
+//! looks in its map (`keeper`), then at whom its own replica has promised the grain, and only then places it
+//! ([`crate::placement`]). The map is soft state: hosts register what they have with the new primary after a change (`registrar`), the
 //! highest ballot wins, and meanwhile the replicas' promises, which are durable, answer in its place.
 //!
 //! Two hosts may take different ones for the primary, as their views differ, and two activations may come of it. That costs

@@ -4,10 +4,10 @@
 //! answers nobody is suspected, everybody hears of it, and unless it objects it's called down (Das, Gupta, Motivala: "SWIM",
 //! 2002). foca does that part. This machine adds:
 //!
-//! - [`Health`]: a host that is in trouble itself gives others more time to object.
-//! - [`Timers`]: time in which this host didn't run isn't counted against anybody.
-//! - [`Rejoin`]: the missing are called until they are back, so every partition heals, one of two hosts included.
-//! - [`roll`]: what gossip has dropped is found by comparing with a random member.
+//! - `Health`: a host that is in trouble itself gives others more time to object.
+//! - `Timers`: time in which this host didn't run isn't counted against anybody.
+//! - `Rejoin`: the missing are called until they are back, so every partition heals, one of two hosts included.
+//! - `roll`: what gossip has dropped is found by comparing with a random member.
 //! - a leave that can be told from a death, since it's part of the [`Identity`].
 //! - [`View`]: who is there since when, as data, and each change of it as an output.
 //! - a probe that got no answer, directly or through others, ends when that is clear, not when its period does.
@@ -25,6 +25,7 @@
 mod event;
 mod health;
 mod identity;
+mod inbox;
 mod rejoin;
 mod roll;
 mod said;
@@ -37,16 +38,13 @@ mod wire;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
-use std::num::{NonZeroU8, NonZeroUsize};
-use std::time::Duration;
 
-use foca::{Foca, Member, NoCustomBroadcast, PeriodicParams, Timer};
+use foca::{Foca, NoCustomBroadcast, Timer};
 
 pub use self::event::{Input, Output, Refusal, Settings};
 use self::health::Health;
 pub use self::identity::Identity;
 use self::rejoin::Rejoin;
-use self::roll::Roll;
 use self::said::Said;
 use self::timers::Timers;
 pub use self::view::{Change, Seen, Standing, View};
@@ -61,8 +59,6 @@ const GOODBYES: u8 = 4;
 const GOODBYE_NANOS: u64 = 100_000_000;
 /// Deaths are passed on at once this often at most. Stops the death of half a cluster from causing a storm.
 const ALARM_NANOS: u64 = 20_000_000;
-/// A death is news for so long.
-const FRESH_NANOS: u64 = 60_000_000_000;
 
 /// The good-byes that are left, and when the next one is due.
 #[derive(Clone, Copy, Debug)]
@@ -108,7 +104,7 @@ impl Membership {
         let wire = Wire::new(cluster);
         let foca_rng = Rng::new(rng.draw());
         Membership {
-            foca: Foca::new(identity, foca_settings(&settings), foca_rng, wire),
+            foca: Foca::new(identity, settings.for_foca(), foca_rng, wire),
             wire,
             rng,
             timers: Timers::new(settings.late_nanos, settings.suspicion_nanos),
@@ -167,129 +163,6 @@ impl Membership {
     /// 0 when this host has no reason to doubt itself, up to [`Settings::score_most`].
     pub fn health_score(&self) -> u8 {
         self.health.score()
-    }
-
-    fn receive(&mut self, now: Time, from: HostId, datagram: &[u8], out: &mut Vec<Output>) {
-        let taken = if datagram.len() > self.settings.datagram_bytes {
-            Err(Refusal::Malformed)
-        } else if roll::is_roll(datagram) {
-            self.take_roll(now, from, datagram, out)
-        } else {
-            self.take_gossip(now, from, datagram, out)
-        };
-        if let Err(reason) = taken {
-            out.push(Output::Refused { from, reason });
-        }
-    }
-
-    fn take_gossip(&mut self, now: Time, from: HostId, datagram: &[u8], out: &mut Vec<Output>) -> Result<(), Refusal> {
-        let told = self.wire.told(datagram)?;
-        self.check_sender(from, &told.sender)?;
-        self.check_room(told.hosts.iter().copied().chain([from]))?;
-        let known = self.view.member(from).is_some_and(|seen| {
-            let rank = (seen.incarnation, seen.renewal);
-            seen.standing == Standing::Alive && rank == (told.sender.incarnation, told.sender.renewal)
-        });
-        let mut said = Said {
-            news: !known || !told.hosts.is_empty(),
-            ..Said::default()
-        };
-        let taken = self.foca.handle_data(datagram, &mut said);
-        self.heed(now, said, out);
-        taken.map_err(|_| Refusal::Malformed)
-    }
-
-    fn take_roll(&mut self, now: Time, from: HostId, datagram: &[u8], out: &mut Vec<Output>) -> Result<(), Refusal> {
-        let (sender, roll) = roll::read(self.wire, datagram)?;
-        self.check_sender(from, &sender)?;
-        // Whom this host believes dead comes back by foca's rules, and whoever leaves compares no more.
-        if !self.view.is_active(from) || self.leaving.is_some() {
-            return Ok(());
-        }
-        match roll {
-            Roll::Ask { after, sum } if sum == 0 || sum != self.sum() => {
-                let members = self.roll_after(now, after);
-                out.push(Output::Send {
-                    to: from,
-                    address: sender.address,
-                    datagram: roll::tell(self.wire, self.identity(), &members, self.settings.datagram_bytes),
-                });
-            }
-            Roll::Ask { .. } => {}
-            Roll::Tell { members, more } => {
-                self.check_room(members.iter().map(|member| member.id().host))?;
-                let last = members.last().map(|member| member.id().host);
-                let mut said = Said {
-                    news: true,
-                    ..Said::default()
-                };
-                let _ = self.foca.apply_many(members.into_iter(), true, &mut said);
-                self.heed(now, said, out);
-                if let Some(after) = last.filter(|_| more) {
-                    self.ask_roll(&sender, after, 0, out);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn check_sender(&self, from: HostId, sender: &Identity) -> Result<(), Refusal> {
-        let honest = sender.host == from && from != self.identity().host;
-        if honest { Ok(()) } else { Err(Refusal::Impostor) }
-    }
-
-    fn check_room(&self, named: impl Iterator<Item = HostId>) -> Result<(), Refusal> {
-        let strangers = named.filter(|host| self.view.member(*host).is_none()).count();
-        let room = self.settings.hosts_most.saturating_sub(self.view.len());
-        if strangers <= room {
-            Ok(())
-        } else {
-            Err(Refusal::TooManyHosts)
-        }
-    }
-
-    /// What this host knows, in short.
-    fn sum(&self) -> u64 {
-        let me = self.identity();
-        let others = self
-            .view
-            .active()
-            .map(|seen| roll::part(seen.host, seen.incarnation, seen.renewal));
-        others.fold(roll::part(me.host, me.incarnation, me.renewal), u64::wrapping_add)
-    }
-
-    /// Whom this host knows after `after`. The dead are named only while they are news: else two hosts would remind each other
-    /// of them for ever.
-    fn roll_after(&self, now: Time, after: HostId) -> Vec<Member<Identity>> {
-        let states = self.foca.iter_membership_state();
-        let mut members: Vec<_> = states
-            .filter(|member| member.id().host > after)
-            .filter(|member| {
-                let seen = self.view.member(member.id().host);
-                seen.is_some_and(|seen| seen.standing.is_active() || now.nanos_since(seen.since) < FRESH_NANOS)
-            })
-            .cloned()
-            .collect();
-        members.sort_by_key(|member| member.id().host);
-        members
-    }
-
-    fn ask_roll(&self, whom: &Identity, after: HostId, sum: u64, out: &mut Vec<Output>) {
-        out.push(Output::Send {
-            to: whom.host,
-            address: whom.address,
-            datagram: roll::ask(self.wire, self.identity(), after, sum),
-        });
-    }
-
-    /// Compares with somebody.
-    fn compare(&mut self, now: Time, out: &mut Vec<Output>) {
-        self.roll_at = now.plus_nanos(self.settings.roll_nanos);
-        let active: Vec<_> = self.view.active().map(Seen::identity).collect();
-        if let Some(whom) = self.rng.choose(&active) {
-            // 0 would ask for the roll in any case.
-            self.ask_roll(whom, roll::START, self.sum().max(1), out);
-        }
     }
 
     fn introduce(&mut self, now: Time, host: HostId, address: SocketAddr, out: &mut Vec<Output>) {
@@ -459,26 +332,5 @@ impl Membership {
             let _ = self.foca.gossip(&mut said);
             self.heed(now, said, out);
         }
-    }
-}
-
-fn foca_settings(settings: &Settings) -> foca::Config {
-    let periodic = |nanos, members| PeriodicParams {
-        frequency: Duration::from_nanos(nanos),
-        num_members: NonZeroUsize::new(members).unwrap_or(NonZeroUsize::MIN),
-    };
-    foca::Config {
-        probe_period: Duration::from_nanos(settings.probe_nanos),
-        probe_rtt: Duration::from_nanos(settings.rtt_nanos),
-        max_transmissions: NonZeroU8::new(settings.transmissions).unwrap_or(NonZeroU8::MIN),
-        suspect_to_down_after: Duration::from_nanos(settings.suspicion_nanos),
-        remove_down_after: Some(Duration::from_nanos(settings.forget_nanos)),
-        max_packet_size: NonZeroUsize::new(settings.datagram_bytes).unwrap_or(NonZeroUsize::MIN),
-        notify_down_members: true,
-        // Reading the roll does the first, the calls to the missing do the second, also when nobody is left.
-        periodic_announce: None,
-        periodic_announce_to_down_members: None,
-        periodic_gossip: Some(periodic(settings.gossip_nanos, settings.gossip_members)),
-        ..foca::Config::simple()
     }
 }

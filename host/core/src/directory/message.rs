@@ -51,7 +51,7 @@ pub enum DirectoryMessage {
     Register {
         /// The configuration by which the sender chose whom to tell.
         n: ConfigNumber,
-        /// All of one slot, at most [`super::BATCH`].
+        /// All of one slot, at most 64.
         entries: Vec<(GrainId, Ballot)>,
     },
     /// The highest ballots known for the grains of a `Register`.

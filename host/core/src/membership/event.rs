@@ -2,6 +2,10 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::{NonZeroU8, NonZeroUsize};
+use std::time::Duration;
+
+use foca::PeriodicParams;
 
 use super::view::Change;
 use super::wire::WireError;
@@ -65,6 +69,30 @@ impl Default for Settings {
             hosts_most: 4_096,
             datagram_bytes: 1_200,
             seeds: Vec::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// The part that foca needs.
+    pub(super) fn for_foca(&self) -> foca::Config {
+        let periodic = |nanos, members| PeriodicParams {
+            frequency: Duration::from_nanos(nanos),
+            num_members: NonZeroUsize::new(members).unwrap_or(NonZeroUsize::MIN),
+        };
+        foca::Config {
+            probe_period: Duration::from_nanos(self.probe_nanos),
+            probe_rtt: Duration::from_nanos(self.rtt_nanos),
+            max_transmissions: NonZeroU8::new(self.transmissions).unwrap_or(NonZeroU8::MIN),
+            suspect_to_down_after: Duration::from_nanos(self.suspicion_nanos),
+            remove_down_after: Some(Duration::from_nanos(self.forget_nanos)),
+            max_packet_size: NonZeroUsize::new(self.datagram_bytes).unwrap_or(NonZeroUsize::MIN),
+            notify_down_members: true,
+            // Reading the roll does the first, the calls to the missing do the second, also when nobody is left.
+            periodic_announce: None,
+            periodic_announce_to_down_members: None,
+            periodic_gossip: Some(periodic(self.gossip_nanos, self.gossip_members)),
+            ..foca::Config::simple()
         }
     }
 }

@@ -3,7 +3,7 @@
 mod net;
 
 use self::net::{MILLI, Net, SECOND, address, host_id, percentile};
-use super::{Input, Settings, Standing};
+use super::{Identity, Input, Membership, Output, Refusal, Settings, Standing};
 
 #[test]
 fn hosts_find_one_another_by_one_seed() {
@@ -140,6 +140,94 @@ fn a_cluster_survives_losses_without_calling_anyone_dead() {
     net.loss_permille = 50;
     net.run(120 * SECOND);
     assert_eq!(net.deaths_but_of(&[]), 0);
+}
+
+#[test]
+fn a_stopped_host_comes_back_renewed_and_calls_nobody_dead() {
+    let mut net = Net::settled(10, 1);
+    net.stop(4, 20 * SECOND);
+    assert!(net.all_see(4, Standing::Down));
+    assert!(net.run_until(3 * SECOND, Net::is_one).is_some());
+    assert!(net.hosts[4].renewals > 0, "it knows that its grains may be elsewhere");
+    net.run(20 * SECOND);
+    assert_eq!(net.deaths_but_of(&[4]), 0);
+}
+
+#[test]
+fn a_host_that_only_hears_or_only_speaks_is_down_and_harms_nobody() {
+    for is_mute in [true, false] {
+        let mut net = Net::settled(10, 1);
+        let way = if is_mute { &mut net.mute } else { &mut net.deaf };
+        way.insert(4);
+        net.run(60 * SECOND);
+        assert!(net.all_see(4, Standing::Down));
+        let others = net.hosts.iter().enumerate().filter(|(index, _)| *index != 4);
+        let deaths = others
+            .flat_map(|(_, host)| &host.changes)
+            .filter(|(_, change)| change.now.standing == Standing::Down && change.now.host != host_id(4));
+        assert_eq!(deaths.count(), 0, "mute: {is_mute}");
+        net.mute.clear();
+        net.deaf.clear();
+        assert!(net.run_until(5 * SECOND, Net::is_one).is_some(), "mute: {is_mute}");
+    }
+}
+
+#[test]
+fn what_cannot_be_true_is_refused_and_changes_nothing() {
+    let mut net = Net::settled(3, 1);
+    let announcement = |cluster: &[u8], now| {
+        let identity = Identity::new(host_id(1), 9, address(1));
+        let mut machine = Membership::new(now, identity, cluster, Settings::default(), 1);
+        let (host, address) = (host_id(0), address(0));
+        let mut out = Vec::new();
+        machine.handle(now, Input::Introduced { host, address }, &mut out);
+        out.into_iter()
+            .find_map(|output| match output {
+                Output::Send { datagram, .. } => Some(datagram),
+                _ => None,
+            })
+            .unwrap()
+    };
+    let (foreign, ours) = (announcement(b"other", net.now), announcement(b"cluster", net.now));
+    let mut refuse = |from, datagram: &[u8]| {
+        let mut out = Vec::new();
+        let before = net.hosts[0].machine.view().clone();
+        let input = Input::Received {
+            from,
+            datagram: datagram.to_vec(),
+        };
+        net.hosts[0].machine.handle(net.now, input, &mut out);
+        assert_eq!(*net.hosts[0].machine.view(), before);
+        out.iter().find_map(|output| match output {
+            Output::Refused { reason, .. } => Some(*reason),
+            _ => None,
+        })
+    };
+    assert_eq!(refuse(host_id(1), &foreign), Some(Refusal::Foreign));
+    assert_eq!(
+        refuse(host_id(2), &ours),
+        Some(Refusal::Impostor),
+        "host 2 speaks as host 1"
+    );
+    assert_eq!(
+        refuse(host_id(0), &ours),
+        Some(Refusal::Impostor),
+        "nobody is this host but itself"
+    );
+    assert_eq!(refuse(host_id(1), &[]), Some(Refusal::Malformed));
+    assert_eq!(refuse(host_id(1), &[1; 1_201]), Some(Refusal::Malformed));
+}
+
+#[test]
+fn more_hosts_than_may_be_known_are_refused() {
+    let settings = Settings {
+        hosts_most: 5,
+        ..Settings::default()
+    };
+    let mut net = Net::with(10, 1, settings);
+    net.run(20 * SECOND);
+    assert!(net.hosts.iter().all(|host| host.machine.view().len() <= 5));
+    assert!(net.hosts.iter().any(|host| host.refused > 0));
 }
 
 /// How often healthy hosts are called down in two minutes while 2 of 50 hosts are starved.

@@ -46,6 +46,10 @@ pub(super) struct Net {
     settings: Settings,
     queue: BTreeMap<(Time, u64), Event>,
     queued: u64,
+    /// What these send gets lost.
+    pub(super) mute: BTreeSet<usize>,
+    /// What is sent to these gets lost.
+    pub(super) deaf: BTreeSet<usize>,
     /// Hosts with different numbers can't reach each other.
     side: Vec<u8>,
 }
@@ -83,6 +87,8 @@ impl Net {
             settings,
             queue: BTreeMap::new(),
             queued: 0,
+            mute: BTreeSet::new(),
+            deaf: BTreeSet::new(),
             side: vec![0; count],
         };
         for index in 0..count {
@@ -206,6 +212,7 @@ impl Net {
                 // QUIC and UDP headers count for about 60 bytes more; they are the driver's.
                 self.hosts[index].sent_bytes += datagram.len() as u64;
                 let lost = self.rng.below(1_000) < self.loss_permille;
+                let lost = lost || self.mute.contains(&index) || self.deaf.contains(&to);
                 if !lost && self.side[index] == self.side[to] {
                     let at = self.now.plus_nanos(200_000 + self.rng.below(1_300_000));
                     let from = index;
@@ -259,6 +266,17 @@ impl Net {
     pub(super) fn starve(&mut self, index: usize) {
         self.hosts[index].starved = Some(VecDeque::new());
         self.push(self.now, Event::Run(index));
+    }
+
+    /// Stops a host's process for a while, as SIGSTOP does.
+    pub(super) fn stop(&mut self, index: usize, nanos: u64) {
+        self.hosts[index].starved = Some(VecDeque::new());
+        self.run(nanos);
+        let inbox = self.hosts[index].starved.take().unwrap();
+        self.input(index, Input::Wake);
+        for (from, datagram) in inbox {
+            self.receive(index, from, datagram);
+        }
     }
 
     fn run_starved(&mut self, index: usize) {
