@@ -314,6 +314,7 @@ fn when_a_primary_dies_the_next_replica_learns_within_half_a_second() {
         world.input(ballot.host.0[0], Input::Activated { grain, ballot });
     }
     assert_eq!(world.hosts[&host(1)].places(), 200);
+    world.run(5_000);
     world.kill(1, Standing::Suspect);
     // Nothing stalls meanwhile: a promise answers.
     world.holders.insert(grain(7), ballot(3, 5));
@@ -337,6 +338,7 @@ fn a_configuration_with_another_primary_has_everything_registered_there() {
             ballot: ballot(3, 4),
         },
     );
+    world.run(5_000);
     for viewer in 1..=4 {
         world.input(viewer, Input::Configured(config(2, &[2, 3, 4], &[1, 2, 3, 4])));
     }

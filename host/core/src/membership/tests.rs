@@ -154,6 +154,25 @@ fn a_stopped_host_comes_back_renewed_and_calls_nobody_dead() {
 }
 
 #[test]
+fn what_objects_while_a_host_sleeps_is_heard_before_anyone_is_called_dead() {
+    let mut deaths = 0;
+    for seed in 0..10 {
+        let mut net = Net::settled(10, seed);
+        net.deaf.insert(4);
+        net.run(1_500 * MILLI);
+        net.deaf.clear();
+        assert!((0..10).any(|other| {
+            let view = net.hosts[4].machine.view();
+            view.standing(host_id(other)) == Some(Standing::Suspect)
+        }));
+        // All objections come while it's stopped; its timers are what it looks at first afterwards.
+        net.stop(4, 20 * SECOND);
+        deaths += net.deaths_but_of(&[4]);
+    }
+    assert_eq!(deaths, 0);
+}
+
+#[test]
 fn a_host_that_only_hears_or_only_speaks_is_down_and_harms_nobody() {
     for is_mute in [true, false] {
         let mut net = Net::settled(10, 1);
