@@ -275,6 +275,18 @@ fn starved_hosts_cause_at_most_a_fiftieth_of_plain_swims_false_deaths() {
 }
 
 #[test]
+fn the_health_score_alone_spares_most_of_those_deaths() {
+    let without_sleeps = |score_most| Settings {
+        score_most,
+        late_nanos: u64::MAX,
+        ..Settings::default()
+    };
+    let scored = deaths_by_starved_hosts(&without_sleeps(8));
+    let plain = deaths_by_starved_hosts(&without_sleeps(0));
+    assert!(scored * 3 <= plain, "{scored} of {plain}");
+}
+
+#[test]
 fn gossip_costs_a_host_the_same_in_large_clusters() {
     let costs: Vec<_> = [10, 100, 300]
         .map(|count| Net::settled(count, 1).bytes_a_second(60 * SECOND))
