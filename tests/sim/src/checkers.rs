@@ -1,0 +1,410 @@
+//! What must hold, by the names that `granary_core::replication` gives its invariants.
+//!
+//! *One history*, *exactly once*, *fresh reads* and *values* look at what clients are told, and at the record of which turn made
+//! which state: a commit's name covers all before it, so all acknowledged commits of a grain must lie on one chain. Where a commit
+//! lies on it is where its operation took effect; an operation that began after another's answer must lie after it. That is
+//! linearizability, with the witness at hand instead of a search for one.
+//!
+//! The others look into hosts: at their logs and their answers. They find a broken rule before it does harm. They can be turned
+//! off, to see whether clients alone would notice.
+//!
+//! **Not here:** whether anything gets done at all (the world's liveness phase).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use granary_core::id::{Ballot, GrainId, HostId};
+use granary_core::slot::Slot;
+
+use crate::subject::{Action, Call, Fact, Head, Said, StepId, Stored};
+
+/// Something that must not happen has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// What should have held.
+    pub invariant: &'static str,
+    /// What was seen.
+    pub detail: String,
+}
+
+const NOTHING: Head = [0; 16];
+
+#[derive(Clone, Copy, Debug)]
+struct Ran {
+    before: Head,
+    step: StepId,
+    amount: i64,
+}
+
+#[derive(Debug, Default)]
+struct History {
+    /// Position 0 is the state before the first commit.
+    chain: Vec<Head>,
+    values: Vec<i64>,
+    position: BTreeMap<Head, usize>,
+    steps: BTreeMap<StepId, usize>,
+}
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub struct Checkers {
+    /// Only what clients could notice is checked.
+    outside_only: bool,
+    ran: BTreeMap<Head, Ran>,
+    histories: BTreeMap<GrainId, History>,
+    /// All states that were ever durable at a host.
+    held: BTreeMap<(HostId, GrainId), Vec<Head>>,
+    promised: BTreeMap<(HostId, GrainId), Ballot>,
+    accepted: BTreeMap<(HostId, GrainId), (Ballot, u64, Head)>,
+    sealed: BTreeMap<(HostId, u16), u64>,
+    found: Option<Violation>,
+}
+
+impl Checkers {
+    /// Checkers of a run. `outside_only`: don't look into hosts.
+    pub fn new(outside_only: bool) -> Checkers {
+        Checkers {
+            outside_only,
+            ..Checkers::default()
+        }
+    }
+
+    /// What was found first.
+    pub fn found(&self) -> Option<&Violation> {
+        self.found.as_ref()
+    }
+
+    /// Reports a violation; the first one counts.
+    pub fn violated(&mut self, invariant: &'static str, detail: String) {
+        self.found.get_or_insert(Violation { invariant, detail });
+    }
+
+    fn expect(&mut self, holds: bool, invariant: &'static str, detail: impl FnOnce() -> String) {
+        if !holds && self.found.is_none() {
+            self.violated(invariant, detail());
+        }
+    }
+
+    /// How many commits of the grain have been seen by clients: what begins now must see as many.
+    pub fn floor(&self, grain: GrainId) -> usize {
+        self.histories
+            .get(&grain)
+            .map_or(0, |history| history.chain.len().saturating_sub(1))
+    }
+
+    /// The sum of what these steps have added to all grains.
+    pub fn sum(&self, counts: impl Fn(StepId) -> bool) -> i64 {
+        let steps = self.histories.values().flat_map(|history| &history.chain);
+        let added = steps
+            .filter_map(|head| self.ran.get(head))
+            .filter(|ran| counts(ran.step));
+        added.map(|ran| ran.amount).sum()
+    }
+
+    /// A host says something about itself.
+    pub fn fact(&mut self, host: HostId, groups: &[Vec<HostId>], fact: Fact) {
+        match fact {
+            Fact::Ran {
+                before,
+                after,
+                step,
+                amount,
+                ..
+            } => {
+                let ran = Ran { before, step, amount };
+                self.expect(!self.ran.contains_key(&after), "one history", || {
+                    format!("{} ran twice", short(after))
+                });
+                self.ran.insert(after, ran);
+            }
+            Fact::Active { grain, ballot, head } if !self.outside_only && head != NOTHING => {
+                let at = self.held_by(grain, head);
+                self.expect(is_quorum(&at, groups), "write-back", || {
+                    format!(
+                        "{host} is active with {ballot:?} on {}, which only {at:?} hold",
+                        short(head)
+                    )
+                });
+            }
+            Fact::Active { .. } | Fact::Reached(_) => {}
+        }
+    }
+
+    /// A record has become durable at a host.
+    pub fn stored(&mut self, host: HostId, stored: Stored) {
+        match stored {
+            Stored::Promise(grain, ballot) => {
+                let promised = self.promised.entry((host, grain)).or_insert(ballot);
+                *promised = ballot.max(*promised);
+            }
+            Stored::Accept {
+                grain,
+                ballot,
+                seq,
+                head,
+            } => {
+                let key = (host, grain);
+                if !self.outside_only {
+                    let promised = self.promised.get(&key).copied();
+                    self.expect(promised <= Some(ballot), "fence", || {
+                        format!("{host} accepts {ballot:?} below its promise {promised:?}")
+                    });
+                    let last = self.accepted.get(&key).copied();
+                    let back = last.is_some_and(|(b, s, h)| b == ballot && (seq < s || (seq == s && head != h)));
+                    self.expect(!back, "no way back", || {
+                        format!("{host} accepts {seq} ({}) under {ballot:?} after {last:?}", short(head))
+                    });
+                }
+                self.promised
+                    .insert(key, ballot.max(self.promised.get(&key).copied().unwrap_or(ballot)));
+                self.accepted.insert(key, (ballot, seq, head));
+                self.hold(host, grain, head);
+            }
+            Stored::Install { grain, promised, head } => {
+                self.accepted.remove(&(host, grain));
+                match promised {
+                    Some(ballot) => self.promised.insert((host, grain), ballot),
+                    None => self.promised.remove(&(host, grain)),
+                };
+                if let Some(head) = head {
+                    self.hold(host, grain, head);
+                }
+            }
+            Stored::Seal { slot, n } => {
+                let sealed = self.sealed.entry((host, slot)).or_default();
+                *sealed = n.max(*sealed);
+            }
+            Stored::Discard(slot) => {
+                let stays = |at: &HostId, grain: &GrainId| *at != host || Slot::of(*grain).number() != slot;
+                self.promised.retain(|(at, grain), _| stays(at, grain));
+                self.accepted.retain(|(at, grain), _| stays(at, grain));
+            }
+        }
+    }
+
+    fn hold(&mut self, host: HostId, grain: GrainId, head: Head) {
+        let held = self.held.entry((host, grain)).or_default();
+        if held.last() != Some(&head) {
+            held.push(head);
+        }
+    }
+
+    /// A host sends something.
+    pub fn said(&mut self, host: HostId, said: Said) {
+        if self.outside_only {
+            return;
+        }
+        let (Said::AnswersAt { slot, n } | Said::Promises { slot, n, .. }) = said;
+        let sealed = self.sealed.get(&(host, slot)).copied().unwrap_or(0);
+        self.expect(n >= sealed, "sealed", || {
+            format!("{host} answers for slot {slot} in configuration {n}, sealed for {sealed}")
+        });
+        if let Said::Promises { grain, ballot, .. } = said {
+            let promised = self.promised.get(&(host, grain)).copied();
+            self.expect(promised >= Some(ballot), "fence", || {
+                format!("{host} says that it has promised {ballot:?}; on its disk is {promised:?}")
+            });
+        }
+    }
+
+    /// A host answers a request. `floor` is what [`Checkers::floor`] said when the client began.
+    pub fn replied(&mut self, call: &Call, floor: usize, groups: &[Vec<HostId>], head: Head, value: i64) {
+        if !self.outside_only && head != NOTHING {
+            let at = self.held_by(call.grain, head);
+            self.expect(is_quorum(&at, groups), "committed before seen", || {
+                format!("{call:?} is told of {}, which only {at:?} hold", short(head))
+            });
+        }
+        let Some(at) = self.place(call.grain, head) else { return };
+        let Some(history) = self.histories.get(&call.grain) else {
+            return;
+        };
+        let found = match call.action {
+            Action::Read => Some(at),
+            Action::Add(_) => history.steps.get(&call.step).copied().filter(|step| *step <= at),
+        };
+        let Some(found) = found else {
+            return self.violated(
+                "one history",
+                format!("{call:?} is acknowledged and not in {}", short(head)),
+            );
+        };
+        let (is, length) = (history.values[found], history.chain.len());
+        self.expect(is == value, "values", || {
+            format!("{call:?} is told {value} where the history has {is}")
+        });
+        let fresh = match call.action {
+            Action::Read => found >= floor,
+            Action::Add(_) => found > floor,
+        };
+        self.expect(fresh, "fresh reads", || {
+            format!("{call:?} took effect at {found} of {length}, before {floor}, which it began after")
+        });
+    }
+
+    /// Where a state lies on the grain's one chain; lengthens that if it's beyond its end.
+    fn place(&mut self, grain: GrainId, head: Head) -> Option<usize> {
+        let history = self.histories.entry(grain).or_default();
+        if history.chain.is_empty() {
+            history.chain.push(NOTHING);
+            history.values.push(0);
+            history.position.insert(NOTHING, 0);
+        }
+        let mut path = Vec::new();
+        let mut at = head;
+        while !history.position.contains_key(&at) {
+            let Some(ran) = self.ran.get(&at) else {
+                self.violated("one history", format!("{} was made by no turn", short(at)));
+                return None;
+            };
+            path.push((at, *ran));
+            at = ran.before;
+        }
+        let end = history.chain.last().copied().unwrap_or(NOTHING);
+        if !path.is_empty() && at != end {
+            let detail = format!(
+                "{grain}: {} follows {}, clients know of {}",
+                short(head),
+                short(at),
+                short(end)
+            );
+            self.violated("one history", detail);
+            return None;
+        }
+        for (head, ran) in path.into_iter().rev() {
+            let position = history.chain.len();
+            let value = history.values[position - 1].wrapping_add(ran.amount);
+            history.chain.push(head);
+            history.values.push(value);
+            history.position.insert(head, position);
+            if let Some(first) = history.steps.insert(ran.step, position) {
+                let detail = format!("{grain}: {:?} has taken effect at {first} and at {position}", ran.step);
+                self.found.get_or_insert(Violation {
+                    invariant: "exactly once",
+                    detail,
+                });
+            }
+        }
+        history.position.get(&head).copied()
+    }
+
+    /// The hosts that have, or had, the state or a later one that contains it on disk.
+    fn held_by(&self, grain: GrainId, head: Head) -> BTreeSet<HostId> {
+        let of_grain = self.held.iter().filter(|((_, at), _)| *at == grain);
+        let contains = |held: &&Vec<Head>| held.iter().rev().any(|other| *other == head) || self.descends(held, head);
+        of_grain
+            .filter(|(_, held)| contains(held))
+            .map(|((host, _), _)| *host)
+            .collect()
+    }
+
+    fn descends(&self, held: &[Head], head: Head) -> bool {
+        // Whoever is further is hardly so by more than what is on its way.
+        held.iter().rev().take(8).any(|from| {
+            let next = |at: &Head| self.ran.get(at).map(|ran| ran.before);
+            std::iter::successors(Some(*from), next).take(256).any(|at| at == head)
+        })
+    }
+}
+
+fn is_quorum(at: &BTreeSet<HostId>, groups: &[Vec<HostId>]) -> bool {
+    groups
+        .iter()
+        .any(|group| 2 * group.iter().filter(|host| at.contains(host)).count() > group.len())
+}
+
+fn short(head: Head) -> String {
+    head[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRAIN: GrainId = GrainId([1; 16]);
+
+    fn call(number: u32, action: Action) -> Call {
+        Call {
+            step: StepId { client: 0, number },
+            attempt: 0,
+            grain: GRAIN,
+            action,
+        }
+    }
+
+    fn ran(checkers: &mut Checkers, before: u8, after: u8, number: u32) {
+        let step = StepId { client: 0, number };
+        let fact = Fact::Ran {
+            grain: GRAIN,
+            before: [before; 16],
+            after: [after; 16],
+            step,
+            amount: 1,
+        };
+        checkers.fact(HostId([0; 16]), &[], fact);
+    }
+
+    fn outside() -> Checkers {
+        Checkers {
+            outside_only: true,
+            ..Checkers::default()
+        }
+    }
+
+    #[test]
+    fn a_history_that_forks_is_found() {
+        let mut checkers = outside();
+        ran(&mut checkers, 0, 1, 1);
+        ran(&mut checkers, 0, 2, 2);
+        checkers.replied(&call(1, Action::Add(1)), 0, &[], [1; 16], 1);
+        assert_eq!(checkers.found(), None);
+        checkers.replied(&call(2, Action::Add(1)), 0, &[], [2; 16], 1);
+        assert_eq!(checkers.found().map(|found| found.invariant), Some("one history"));
+    }
+
+    #[test]
+    fn a_read_of_what_was_before_it_is_found() {
+        let mut checkers = outside();
+        ran(&mut checkers, 0, 1, 1);
+        checkers.replied(&call(1, Action::Add(1)), 0, &[], [1; 16], 1);
+        let floor = checkers.floor(GRAIN);
+        checkers.replied(&call(2, Action::Read), floor, &[], [0; 16], 0);
+        assert_eq!(checkers.found().map(|found| found.invariant), Some("fresh reads"));
+    }
+
+    #[test]
+    fn a_step_that_takes_effect_twice_and_a_wrong_value_are_found() {
+        let mut checkers = outside();
+        ran(&mut checkers, 0, 1, 1);
+        ran(&mut checkers, 1, 2, 1);
+        checkers.replied(&call(1, Action::Add(1)), 0, &[], [2; 16], 2);
+        assert_eq!(checkers.found().map(|found| found.invariant), Some("exactly once"));
+        let mut checkers = outside();
+        ran(&mut checkers, 0, 1, 1);
+        checkers.replied(&call(1, Action::Add(1)), 0, &[], [1; 16], 7);
+        assert_eq!(checkers.found().map(|found| found.invariant), Some("values"));
+    }
+
+    #[test]
+    fn an_acknowledgement_without_a_quorum_of_disks_is_found() {
+        let hosts: Vec<HostId> = (1..=3).map(|i| HostId([i; 16])).collect();
+        let mut checkers = Checkers::default();
+        ran(&mut checkers, 0, 1, 1);
+        let ballot = Ballot {
+            counter: 1,
+            host: hosts[0],
+            incarnation: 1,
+        };
+        let accept = Stored::Accept {
+            grain: GRAIN,
+            ballot,
+            seq: 1,
+            head: [1; 16],
+        };
+        checkers.stored(hosts[0], accept);
+        checkers.replied(&call(1, Action::Add(1)), 0, &[hosts], [1; 16], 1);
+        assert_eq!(
+            checkers.found().map(|found| found.invariant),
+            Some("committed before seen")
+        );
+    }
+}

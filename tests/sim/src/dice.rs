@@ -1,0 +1,81 @@
+//! Chance out of a seed: the same seed gives the same run.
+//!
+//! SplitMix64 (Steele, Lea, Flood, *Fast splittable pseudorandom number generators*, 2014): tiny, quick, and every seed is good.
+//!
+//! **Not here:** anything but chance. What is likely is said where it's rolled.
+
+/// A generator of pseudo-random numbers.
+#[derive(Clone, Debug)]
+pub struct Dice {
+    state: u64,
+}
+
+impl Dice {
+    /// The dice that `seed` stands for.
+    pub fn new(seed: u64) -> Dice {
+        Dice { state: seed }
+    }
+
+    /// Dice of their own, so that one part's rolls don't change another's.
+    pub fn fork(&mut self) -> Dice {
+        Dice::new(self.roll())
+    }
+
+    /// The next number.
+    pub fn roll(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `limit`; 0 when that is 0.
+    pub fn below(&mut self, limit: u64) -> u64 {
+        ((u128::from(self.roll()) * u128::from(limit)) >> 64) as u64
+    }
+
+    /// A number from `low` to `high`, both included.
+    pub fn between(&mut self, low: u64, high: u64) -> u64 {
+        low + self.below(high.saturating_sub(low) + 1)
+    }
+
+    /// True in `percent` of cases.
+    pub fn percent(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    /// True in `permille` of 1,000 cases.
+    pub fn permille(&mut self, permille: u64) -> bool {
+        self.below(1000) < permille
+    }
+
+    /// One of `items`; nothing when there are none.
+    pub fn pick<T: Copy>(&mut self, items: &[T]) -> Option<T> {
+        items.get(self.below(items.len() as u64) as usize).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_the_same_numbers_again() {
+        let rolls = |seed| {
+            let mut dice = Dice::new(seed);
+            [dice.roll(), dice.below(10), dice.between(3, 5)]
+        };
+        assert_eq!(rolls(7), rolls(7));
+        assert_ne!(rolls(7), rolls(8));
+    }
+
+    #[test]
+    fn ranges_are_reached_and_kept() {
+        let mut dice = Dice::new(1);
+        let mut seen = [0u32; 3];
+        (0..3000).for_each(|_| seen[(dice.between(3, 5) - 3) as usize] += 1);
+        assert!(seen.iter().all(|count| *count > 800), "{seen:?}");
+        assert_eq!(dice.below(0), 0);
+    }
+}

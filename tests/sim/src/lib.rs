@@ -1,0 +1,24 @@
+//! A cluster in one thread: real machines, virtual everything else.
+//!
+//! The machines of `granary-core` do no I/O, so a simulator can be their clock, network, disk and clients. One number, the seed,
+//! decides all that happens: a failure is repeated by its seed, with a trace. What must hold is checked at every step, by the
+//! names that the machines' own texts use.
+//!
+//! 1. [`world`] runs a seed: [`queue`] is the time, [`network`] and [`disk`] lose things, [`faults`] says what goes wrong.
+//! 2. [`clients`] work; [`guest`] is what their grains do.
+//! 3. [`subject`] is what is simulated.
+//! 4. [`checkers`] say what must not happen, [`coverage`] what has to.
+//!
+//! **Not here:** sockets, tokio, real disks and processes; tests of the whole host have those.
+
+pub mod checkers;
+pub mod clients;
+pub mod coverage;
+pub mod dice;
+pub mod disk;
+pub mod faults;
+pub mod guest;
+pub mod network;
+pub mod queue;
+pub mod subject;
+pub mod world;
