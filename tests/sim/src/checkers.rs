@@ -51,11 +51,16 @@ pub struct Checkers {
     outside_only: bool,
     ran: BTreeMap<Head, Ran>,
     histories: BTreeMap<GrainId, History>,
-    /// All states that were ever durable at a host.
-    held: BTreeMap<(HostId, GrainId), Vec<Head>>,
+    /// All states that were ever durable at a host; and the hosts that have had each.
+    held: BTreeMap<(GrainId, HostId), Vec<Head>>,
+    holders: BTreeMap<Head, Vec<HostId>>,
+    /// What is promised now. Less than once, when the slot was dropped and taken over again.
     promised: BTreeMap<(HostId, GrainId), Ballot>,
+    /// The highest promise that was ever on disk.
+    ever_promised: BTreeMap<(HostId, GrainId), Ballot>,
     accepted: BTreeMap<(HostId, GrainId), (Ballot, u64, Head)>,
-    sealed: BTreeMap<(HostId, u16), u64>,
+    /// For which configuration a slot is sealed, and since then not served.
+    sealed: BTreeMap<(HostId, u16), (u64, bool)>,
     found: Option<Violation>,
 }
 
@@ -117,8 +122,8 @@ impl Checkers {
                 self.ran.insert(after, ran);
             }
             Fact::Active { grain, ballot, head } if !self.outside_only && head != NOTHING => {
-                let at = self.held_by(grain, head);
-                self.expect(is_quorum(&at, groups), "write-back", || {
+                let (is_held, at) = self.is_held(grain, head, groups);
+                self.expect(is_held, "write-back", || {
                     format!(
                         "{host} is active with {ballot:?} on {}, which only {at:?} hold",
                         short(head)
@@ -133,8 +138,10 @@ impl Checkers {
     pub fn stored(&mut self, host: HostId, stored: Stored) {
         match stored {
             Stored::Promise(grain, ballot) => {
+                self.expect_open(host, grain, ballot);
                 let promised = self.promised.entry((host, grain)).or_insert(ballot);
                 *promised = ballot.max(*promised);
+                self.remember(host, grain, ballot);
             }
             Stored::Accept {
                 grain,
@@ -142,6 +149,7 @@ impl Checkers {
                 seq,
                 head,
             } => {
+                self.expect_open(host, grain, ballot);
                 let key = (host, grain);
                 if !self.outside_only {
                     let promised = self.promised.get(&key).copied();
@@ -157,12 +165,16 @@ impl Checkers {
                 self.promised
                     .insert(key, ballot.max(self.promised.get(&key).copied().unwrap_or(ballot)));
                 self.accepted.insert(key, (ballot, seq, head));
+                self.remember(host, grain, ballot);
                 self.hold(host, grain, head);
             }
             Stored::Install { grain, promised, head } => {
                 self.accepted.remove(&(host, grain));
                 match promised {
-                    Some(ballot) => self.promised.insert((host, grain), ballot),
+                    Some(ballot) => {
+                        self.remember(host, grain, ballot);
+                        self.promised.insert((host, grain), ballot)
+                    }
                     None => self.promised.remove(&(host, grain)),
                 };
                 if let Some(head) = head {
@@ -170,8 +182,10 @@ impl Checkers {
                 }
             }
             Stored::Seal { slot, n } => {
-                let sealed = self.sealed.entry((host, slot)).or_default();
-                *sealed = n.max(*sealed);
+                self.sealed.insert((host, slot), (n, true));
+            }
+            Stored::Ready { slot, n } => {
+                self.sealed.insert((host, slot), (n, false));
             }
             Stored::Discard(slot) => {
                 let stays = |at: &HostId, grain: &GrainId| *at != host || Slot::of(*grain).number() != slot;
@@ -181,10 +195,25 @@ impl Checkers {
         }
     }
 
+    /// After a seal in a log comes no promise and no commit, until the slot is served again.
+    fn expect_open(&mut self, host: HostId, grain: GrainId, ballot: Ballot) {
+        let slot = Slot::of(grain).number();
+        let (sealed, is_sealed) = self.sealed.get(&(host, slot)).copied().unwrap_or_default();
+        self.expect(self.outside_only || !is_sealed, "sealed", || {
+            format!("{host} takes {ballot:?} in slot {slot}, sealed for {sealed}")
+        });
+    }
+
+    fn remember(&mut self, host: HostId, grain: GrainId, ballot: Ballot) {
+        let ever = self.ever_promised.entry((host, grain)).or_insert(ballot);
+        *ever = ballot.max(*ever);
+    }
+
     fn hold(&mut self, host: HostId, grain: GrainId, head: Head) {
-        let held = self.held.entry((host, grain)).or_default();
-        if held.last() != Some(&head) {
-            held.push(head);
+        self.held.entry((grain, host)).or_default().push(head);
+        let holders = self.holders.entry(head).or_default();
+        if !holders.contains(&host) {
+            holders.push(host);
         }
     }
 
@@ -193,24 +222,27 @@ impl Checkers {
         if self.outside_only {
             return;
         }
-        let (Said::AnswersAt { slot, n } | Said::Promises { slot, n, .. }) = said;
-        let sealed = self.sealed.get(&(host, slot)).copied().unwrap_or(0);
-        self.expect(n >= sealed, "sealed", || {
-            format!("{host} answers for slot {slot} in configuration {n}, sealed for {sealed}")
-        });
-        if let Said::Promises { grain, ballot, .. } = said {
-            let promised = self.promised.get(&(host, grain)).copied();
-            self.expect(promised >= Some(ballot), "fence", || {
-                format!("{host} says that it has promised {ballot:?}; on its disk is {promised:?}")
-            });
+        match said {
+            Said::Confirms { slot, n } => {
+                let (sealed, _) = self.sealed.get(&(host, slot)).copied().unwrap_or_default();
+                self.expect(n >= sealed, "sealed", || {
+                    format!("{host} answers for slot {slot} in configuration {n}, sealed for {sealed}")
+                });
+            }
+            Said::Promises(grain, ballot) => {
+                let promised = self.ever_promised.get(&(host, grain)).copied();
+                self.expect(promised >= Some(ballot), "fence", || {
+                    format!("{host} says that it has promised {ballot:?}; on its disk is {promised:?}")
+                });
+            }
         }
     }
 
     /// A host answers a request. `floor` is what [`Checkers::floor`] said when the client began.
     pub fn replied(&mut self, call: &Call, floor: usize, groups: &[Vec<HostId>], head: Head, value: i64) {
         if !self.outside_only && head != NOTHING {
-            let at = self.held_by(call.grain, head);
-            self.expect(is_quorum(&at, groups), "committed before seen", || {
+            let (is_held, at) = self.is_held(call.grain, head, groups);
+            self.expect(is_held, "committed before seen", || {
                 format!("{call:?} is told of {}, which only {at:?} hold", short(head))
             });
         }
@@ -287,14 +319,20 @@ impl Checkers {
         history.position.get(&head).copied()
     }
 
-    /// The hosts that have, or had, the state or a later one that contains it on disk.
-    fn held_by(&self, grain: GrainId, head: Head) -> BTreeSet<HostId> {
-        let of_grain = self.held.iter().filter(|((_, at), _)| *at == grain);
-        let contains = |held: &&Vec<Head>| held.iter().rev().any(|other| *other == head) || self.descends(held, head);
-        of_grain
-            .filter(|(_, held)| contains(held))
-            .map(|((host, _), _)| *host)
-            .collect()
+    /// Whether a quorum of one of the groups has, or had, the state or a later one that contains it on disk; and who does.
+    fn is_held(&self, grain: GrainId, head: Head, groups: &[Vec<HostId>]) -> (bool, Vec<HostId>) {
+        let mut at = self.holders.get(&head).cloned().unwrap_or_default();
+        if is_quorum(&at, groups) {
+            return (true, at);
+        }
+        let hosts: BTreeSet<HostId> = groups.iter().flatten().copied().collect();
+        for host in hosts {
+            let held = self.held.get(&(grain, host)).map_or(&[][..], Vec::as_slice);
+            if !at.contains(&host) && self.descends(held, head) {
+                at.push(host);
+            }
+        }
+        (is_quorum(&at, groups), at)
     }
 
     fn descends(&self, held: &[Head], head: Head) -> bool {
@@ -306,7 +344,7 @@ impl Checkers {
     }
 }
 
-fn is_quorum(at: &BTreeSet<HostId>, groups: &[Vec<HostId>]) -> bool {
+fn is_quorum(at: &[HostId], groups: &[Vec<HostId>]) -> bool {
     groups
         .iter()
         .any(|group| 2 * group.iter().filter(|host| at.contains(host)).count() > group.len())

@@ -6,7 +6,7 @@
 //!
 //! 1. [`world`] runs a seed: [`queue`] is the time, [`network`] and [`disk`] lose things, [`faults`] says what goes wrong.
 //! 2. [`clients`] work; [`guest`] is what their grains do.
-//! 3. [`subject`] is what is simulated.
+//! 3. [`subject`] is what is simulated: [`replicated`] hosts with the real replication, under a [`layout`].
 //! 4. [`checkers`] say what must not happen, [`coverage`] what has to.
 //!
 //! **Not here:** sockets, tokio, real disks and processes; tests of the whole host have those.
@@ -17,8 +17,11 @@ pub mod coverage;
 pub mod dice;
 pub mod disk;
 pub mod faults;
+pub mod floors;
 pub mod guest;
+pub mod layout;
 pub mod network;
 pub mod queue;
+pub mod replicated;
 pub mod subject;
 pub mod world;

@@ -172,6 +172,13 @@ pub enum Stored {
         /// The state.
         head: Option<Head>,
     },
+    /// The slot's asks are answered in this configuration.
+    Ready {
+        /// Which slot.
+        slot: u16,
+        /// The configuration.
+        n: u64,
+    },
     /// All of the slot is dropped.
     Discard(u16),
     /// Nothing of the slot is answered below this configuration.
@@ -186,24 +193,15 @@ pub enum Stored {
 /// What a message says to the checkers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Said {
-    /// A replica answers in this configuration.
-    AnswersAt {
+    /// A replica confirms ballots in this configuration, by what it knows now.
+    Confirms {
         /// Which slot.
         slot: u16,
         /// The configuration.
         n: u64,
     },
-    /// As above, and it promises.
-    Promises {
-        /// Which slot.
-        slot: u16,
-        /// The configuration.
-        n: u64,
-        /// Which grain.
-        grain: GrainId,
-        /// What.
-        ballot: Ballot,
-    },
+    /// A replica promises.
+    Promises(GrainId, Ballot),
 }
 
 /// How a host starts.

@@ -40,8 +40,8 @@ pub struct Plan {
     pub changes_members: bool,
     /// Only what clients could notice is checked.
     pub outside_only: bool,
-    /// Whether to keep a trace of what happened last.
-    pub traces: bool,
+    /// So many lines of what happened last are kept; 0 is quick.
+    pub trace_lines: usize,
 }
 
 impl Default for Plan {
@@ -54,7 +54,7 @@ impl Default for Plan {
             faults: 20,
             changes_members: true,
             outside_only: false,
-            traces: false,
+            trace_lines: 0,
         }
     }
 }
@@ -76,8 +76,6 @@ pub struct Report {
     pub trace: VecDeque<String>,
 }
 
-/// Lines of a trace that are kept.
-const TRACE_LINES: usize = 600;
 /// Virtual time for the first phase. A cluster that doesn't get there is stuck.
 const SAFETY_LIMIT: Nanos = 900 * SECONDS;
 /// After all is mended, what was begun ends within this, and then all is readable within this again.
@@ -296,8 +294,8 @@ impl<S: Subject> World<S> {
     }
 
     fn note(&mut self, line: impl FnOnce() -> String) {
-        if self.plan.traces {
-            if self.trace.len() == TRACE_LINES {
+        if self.plan.trace_lines > 0 {
+            if self.trace.len() == self.plan.trace_lines {
                 self.trace.pop_front();
             }
             let at = self.queue.now() as f64 / MILLIS as f64;
@@ -377,7 +375,7 @@ impl<S: Subject> World<S> {
             return;
         }
         let id = host.id;
-        if self.plan.traces && host.subject.is_some() {
+        if self.plan.trace_lines > 0 && host.subject.is_some() {
             self.note(|| format!("{} <- {input:?}", name(id)));
         }
         let host = &mut self.hosts[at];
@@ -445,7 +443,7 @@ impl<S: Subject> World<S> {
     fn carry_out(&mut self, at: usize, out: &mut Outputs<S>) {
         let id = self.hosts[at].id;
         for output in out.drain(..) {
-            if self.plan.traces && !matches!(output, Output::Persist(_)) {
+            if self.plan.trace_lines > 0 && !matches!(output, Output::Persist(_)) {
                 self.note(|| format!("{}    -> {output:?}", name(id)));
             }
             match output {
