@@ -19,7 +19,7 @@ usage: granary-sim [--seeds N] [--seed S] [--mutation M] [--outside] [--lines N]
   --mutation M  break a rule on purpose, and expect that it's found: no-fence, no-write-back, reordered-accept,
                 unsealed-view, install-from-one, forgotten-promise
   --outside     check only what clients could notice
-  --lines N     of a trace; 400 without
+  --lines N     of a trace, even if nothing is found; 400 without
 ";
 
 /// Findings that are printed; a rule that is broken everywhere needs no more.
@@ -105,8 +105,10 @@ fn main() -> ExitCode {
         let report = order.run(seed, count == 1);
         (events, nanos) = (events + report.events, nanos + report.nanos);
         coverage.add(&report.coverage);
+        if report.violation.is_some() || order.lines.is_some() {
+            report.trace.iter().for_each(|line| println!("{line}"));
+        }
         let Some(violation) = report.violation else { continue };
-        report.trace.iter().for_each(|line| println!("{line}"));
         found += 1;
         println!(
             "seed {seed}: {}: {}\n  repeat with: {}",
