@@ -9,6 +9,7 @@ mod counts;
 mod demo;
 mod fuzz;
 mod guests;
+mod simulate;
 mod test;
 mod tidy;
 mod work;
@@ -27,6 +28,7 @@ usage: cargo xtask VERB
   tidy            the rules of this code base that no compiler knows
   counts          what core's machines take, against a committed file; --renew writes it
   fuzz TARGET     run a fuzz target of tests/fuzz; --seconds N, --keep what it learned
+  simulate [ARGS] run seeds of a simulated cluster: --seeds N, --seed S, --mutation M
   bench [ARGS]    build all and print the table of measurements; --quick, --only CASE
 ";
 
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         ["counts"] => counts::run(false),
         ["counts", "--renew"] => counts::run(true),
         ["fuzz", rest @ ..] => fuzz::run(rest),
+        ["simulate", rest @ ..] => simulate::run(rest),
         ["bench", rest @ ..] => bench::run(rest),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

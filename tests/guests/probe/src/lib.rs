@@ -118,7 +118,11 @@ impl Probe {
 
     /// Changes one kept byte of each of the first `pages` pages.
     pub fn scatter(&mut self, pages: usize, value: u8) {
-        self.bytes.iter_mut().step_by(4096).take(pages).for_each(|byte| *byte = value);
+        self.bytes
+            .iter_mut()
+            .step_by(4096)
+            .take(pages)
+            .for_each(|byte| *byte = value);
     }
 
     /// FNV-1a over the kept bytes, as text: JavaScript's numbers would not hold it.
