@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::chain::Chain;
 use super::config::{ClusterId, Config, ConfigHash, ConfigNumber, Member};
-use super::event::{Input, Output, Presence, Record, Settings, Times};
-use crate::id::HostId;
+use super::event::{Input, Message, Output, Presence, Record, Settings, Times};
+use crate::id::{Ballot, HostId};
 use crate::slot::Slot;
 use crate::time::Time;
 
@@ -406,6 +406,118 @@ fn a_hand_over_that_is_not_done_delays_a_join_but_not_a_leave() {
         newest.slots.iter().any(|slot| slot.sources.len() == 2),
         "and nobody's data is forgotten"
     );
+}
+
+/// One of three voters, with its configuration.
+fn voter() -> (Chain, Config) {
+    let cluster = Cluster::of(9, 3);
+    let here = &cluster.hosts[&host(2)];
+    let mut chain = here.chain.clone().unwrap();
+    // What is due anyway is out of the way.
+    handle(&mut chain, Input::Wake);
+    (chain, here.installed.clone().unwrap())
+}
+
+fn handle(chain: &mut Chain, input: Input) -> Vec<Output> {
+    let mut out = Vec::new();
+    chain.handle(Time(40 * SECOND), input, &mut out);
+    out
+}
+
+#[test]
+fn a_promise_is_on_the_disk_before_it_is_given() {
+    let (mut chain, config) = voter();
+    let ballot = Ballot {
+        counter: 99,
+        host: host(1),
+        incarnation: 1,
+    };
+    let ask = |from: u8| Input::Received {
+        from: host(from),
+        message: Message::Prepare { of: config.n, ballot },
+    };
+    assert_eq!(handle(&mut chain, ask(9)), [], "a stranger proposes nothing");
+    let out = handle(&mut chain, ask(1));
+    let Some(Output::Persist { ticket, record }) = out.first().cloned() else {
+        panic!("{out:?}")
+    };
+    assert_eq!(out.len(), 1, "{out:?}");
+    assert!(handle(&mut chain, ask(1)).is_empty(), "asked again it waits as well");
+    let out = handle(&mut chain, Input::Persisted(ticket));
+    assert!(
+        matches!(
+            out[0],
+            Output::Send {
+                message: Message::Promise { .. },
+                ..
+            }
+        ),
+        "{out:?}"
+    );
+    // A restart remembers it.
+    let settings = Settings {
+        me: host(2),
+        incarnation: 2,
+        cluster: config.cluster,
+        seed: 0,
+        times: Times::default(),
+    };
+    let mut again = Chain::new(settings);
+    again.replay(Record::Decided(config.clone()));
+    again.replay(record);
+    let low = Ballot { counter: 98, ..ballot };
+    let message = Message::Prepare {
+        of: config.n,
+        ballot: low,
+    };
+    let out = handle(&mut again, Input::Received { from: host(1), message });
+    assert!(
+        matches!(
+            out[0],
+            Output::Send {
+                message: Message::Outbid { .. },
+                ..
+            }
+        ),
+        "{out:?}"
+    );
+    assert_eq!(again.snapshot().len(), 2);
+}
+
+#[test]
+fn a_second_configuration_of_a_number_is_told_and_never_taken() {
+    let (mut chain, config) = voter();
+    let from = host(3);
+    let status = Message::Status {
+        n: config.n,
+        hash: ConfigHash([1; 32]),
+    };
+    let forked = Output::Forked {
+        n: config.n,
+        host: from,
+    };
+    let out = handle(&mut chain, Input::Received { from, message: status });
+    assert!(out.contains(&forked), "{out:?}");
+    let mut other = config.clone();
+    (other.n, other.prev_hash) = (config.n.next(), ConfigHash([1; 32]));
+    let out = handle(
+        &mut chain,
+        Input::Received {
+            from,
+            message: Message::Decided(other.clone()),
+        },
+    );
+    assert!(out.contains(&forked), "{out:?}");
+    // What another cluster decides is none of this one's business.
+    (other.prev_hash, other.cluster) = (config.hash(), ClusterId([8; 16]));
+    handle(
+        &mut chain,
+        Input::Received {
+            from,
+            message: Message::Decided(other),
+        },
+    );
+    assert_eq!(chain.config(), Some(&config));
 }
 
 #[test]

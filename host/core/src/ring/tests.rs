@@ -1,3 +1,5 @@
+//! How even, how still and how spread assignments are, over many counts of hosts.
+
 use super::*;
 
 fn member(n: u16, weight: u32, zone: &str) -> Member {

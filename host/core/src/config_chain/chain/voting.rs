@@ -55,7 +55,8 @@ impl Chain {
         }
     }
 
-    /// Whether this host has a vote on the successor of `of`, and who asks may propose it. If the two know different configurations, one of them learns.
+    /// Whether this host has a vote on the successor of `of`, and who asks may propose it. If the two know different
+    /// configurations, one of them learns.
     fn votes(&mut self, from: HostId, of: ConfigNumber, out: &mut Vec<Output>) -> bool {
         let known = self.number();
         if of > known {
@@ -63,11 +64,8 @@ impl Chain {
         } else if of < known {
             self.tell(from, out);
         }
-        of == known
-            && self
-                .config
-                .as_ref()
-                .is_some_and(|config| config.is_voter(self.settings.me))
+        let both_vote = |config: &Config| config.is_voter(self.settings.me) && config.is_voter(from);
+        of == known && self.config.as_ref().is_some_and(both_vote)
     }
 
     /// Answers once the vote is durable. A promise that was given before is on the disk or on its way there.

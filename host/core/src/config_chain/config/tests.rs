@@ -1,3 +1,5 @@
+//! What a configuration promises about quorums, sources and successors, and what is refused as one.
+
 use super::*;
 
 fn host(n: u8) -> HostId {
