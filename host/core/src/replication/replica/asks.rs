@@ -1,6 +1,6 @@
 //! How a replica answers what activations ask.
 //!
-//! What changes is a register ([`super::super::register`]); here it's made durable, and the answer waits for that.
+//! What changes is a register (`register.rs`); here it's made durable, and the answer waits for that.
 
 use super::{LoadFor, Output, Replica};
 use crate::config_chain::config::ConfigNumber;
