@@ -24,6 +24,11 @@ impl Proposer {
             out.push(Output::ReadRefused(ticket));
             return;
         }
+        if !self.is_outstanding() {
+            // Else what is on its way is sent again in its time, however many reads come.
+            self.attempts = 0;
+            self.put_off(now);
+        }
         let stamp = self.stamp;
         self.reads.push_back(Read { ticket, stamp, sees });
         self.confirm(now, out);
@@ -61,7 +66,6 @@ impl Proposer {
             };
             self.send(*to, ask, out);
         }
-        self.put_off(now);
     }
 
     /// A replica says that this ballot is still good.
