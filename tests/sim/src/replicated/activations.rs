@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use granary_core::id::{GrainId, HostId, Seq};
+use granary_core::id::{Ballot, GrainId, HostId, Seq};
 use granary_core::replication::messages::{Payload, Proposal};
 use granary_core::replication::proposer::{Input, Output as ProposerOutput};
 use granary_core::time::Time;
@@ -159,19 +159,7 @@ impl Replicated {
                     head: state.hash,
                     counter: Counter::decode(state.body.as_bytes()),
                 });
-                let had = activation.had.take();
-                activation.state = match head {
-                    None => Kept::default(),
-                    Some(_) => state
-                        .or(had)
-                        .expect("a state that doesn't come is the one that was here"),
-                };
-                activation.is_active = true;
-                let head = head.map_or([0; 16], |head| head.hash);
-                out.push(Output::Fact(Fact::Active { grain, ballot, head }));
-                for call in std::mem::take(&mut activation.mailbox) {
-                    self.turn(now, call, out);
-                }
+                self.activated(now, grain, ballot, head.map(|head| head.hash), state, out);
             }
             ProposerOutput::Held { holder, .. } => {
                 reached("held", out);
@@ -220,6 +208,34 @@ impl Replicated {
                 self.end(grain, None, out);
             }
             ProposerOutput::Send { .. } | ProposerOutput::Behind(_) => {}
+        }
+    }
+
+    /// `head` is of the last commit, `state` what it left unless that was here already.
+    fn activated(
+        &mut self,
+        now: Time,
+        grain: GrainId,
+        ballot: Ballot,
+        head: Option<[u8; 16]>,
+        state: Option<Kept>,
+        out: &mut Out,
+    ) {
+        let Some(activation) = self.activations.get_mut(&grain) else {
+            return;
+        };
+        let had = activation.had.take();
+        activation.state = match head {
+            None => Kept::default(),
+            Some(_) => state
+                .or(had)
+                .expect("a state that doesn't come is the one that was here"),
+        };
+        activation.is_active = true;
+        let head = head.unwrap_or([0; 16]);
+        out.push(Output::Fact(Fact::Active { grain, ballot, head }));
+        for call in std::mem::take(&mut activation.mailbox) {
+            self.turn(now, call, out);
         }
     }
 
