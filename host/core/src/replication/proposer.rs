@@ -250,10 +250,8 @@ impl Proposer {
                 holder,
                 left_ms,
                 ..
-            } if is_current && ballot == self.ballot => {
-                if self.is_refused_by_a_quorum(from) {
-                    self.yield_to(holder, left_ms, out);
-                }
+            } if is_current && ballot == self.ballot && self.is_refused_by_a_quorum(from) => {
+                self.yield_to(holder, left_ms, out);
             }
             Answer::Acked { ballot, seq, hash, .. } if is_current && ballot == self.ballot => {
                 if let Some(stamp) = self.window.ack(from, seq, hash) {
