@@ -101,6 +101,11 @@ enum Event<M, O> {
         at: usize,
         life: u32,
     },
+    Die {
+        at: usize,
+        life: u32,
+        lasts: Nanos,
+    },
     Fault,
     Mend(Mend),
     Look,
@@ -152,6 +157,8 @@ struct HostState<S: Subject> {
     rate: u64,
     wake: Option<Nanos>,
     sync_nanos: (Nanos, Nanos),
+    /// It crashes during the next write, for so long.
+    doomed: Option<Nanos>,
     /// It isn't part of the cluster any more.
     gone: bool,
     leaving: bool,
@@ -285,6 +292,7 @@ impl<S: Subject> World<S> {
             rate: 1_000_000 + self.dice.below(2000) - 1000,
             wake: None,
             sync_nanos: (50 * MICROS, 400 * MICROS),
+            doomed: None,
             gone: false,
             leaving: false,
             misses: BTreeMap::new(),
@@ -313,6 +321,11 @@ impl<S: Subject> World<S> {
             }
             Event::Wake { at, life, due } => self.wake(at, life, due),
             Event::Synced { at, life } => self.synced(at, life),
+            Event::Die { at, life, lasts } => {
+                if self.hosts[at].life == life {
+                    self.crash_for(at, lasts);
+                }
+            }
             Event::Fault => self.mischief(),
             Event::Mend(mend) => self.mend(mend),
             Event::Look => self.look(),
@@ -435,7 +448,12 @@ impl<S: Subject> World<S> {
         let host = &mut self.hosts[at];
         if host.disk.begin_sync() {
             let (life, (low, high)) = (host.life, host.sync_nanos);
+            let doomed = host.doomed.take();
             let after = self.dice.between(low, high);
+            if let Some(lasts) = doomed {
+                let dies = self.dice.below(after);
+                self.queue.put(dies, Event::Die { at, life, lasts });
+            }
             self.queue.put(after, Event::Synced { at, life });
         }
     }

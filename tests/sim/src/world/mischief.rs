@@ -22,6 +22,10 @@ impl<S: Subject> World<S> {
         let victim = self.hosts[one].id;
         self.note(|| format!("fault: {} at {}, for {} ms", fault.name(), name(victim), lasts / MILLIS));
         let done = match fault {
+            Fault::Crash if self.dice.percent(60) => {
+                self.hosts[one].doomed = Some(lasts);
+                self.hosts[one].runs()
+            }
             Fault::Crash => self.crash_for(one, lasts),
             Fault::PowerLoss => members.iter().filter(|at| self.crash_for(**at, lasts)).count() > 0,
             Fault::Pause => self.pause_for(one, lasts),
@@ -73,7 +77,7 @@ impl<S: Subject> World<S> {
         }
     }
 
-    fn crash_for(&mut self, at: usize, lasts: u64) -> bool {
+    pub(super) fn crash_for(&mut self, at: usize, lasts: u64) -> bool {
         let ran = self.hosts[at].subject.is_some();
         if ran {
             self.end(at);
