@@ -1,6 +1,9 @@
 //! What a grain host decides, apart from how it does it.
 //!
-//! Ids, messages, what a turn changed ([`commit`]), the table of stored replies, and the activation machine. Nothing here
+//! One host: ids, messages, what a turn changed ([`commit`]), the table of stored replies, the [`activation`] machine, the wait-for graph.
+//! Many hosts: who seems to be there ([`membership`]), who holds copies ([`config_chain`], [`ring`]), which activation may commit
+//! ([`replication`]), where it is ([`directory`], [`routing`]) and where it goes ([`placement`]). No host drives the second half yet; the
+//! simulator and the tests do. Nothing here
 //! reads a clock, opens a socket or a file, starts a thread or iterates in an order that differs between runs: time and
 //! randomness come in as arguments, decisions go out as data that a test can print and compare.
 //!
