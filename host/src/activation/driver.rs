@@ -1,20 +1,18 @@
 //! Does what a grain's machine says: runs turns, appends commits, gives replies.
 //!
 //! State changes happen in [`Driver::step`], under one short lock; what takes time (a turn, loading) is a [`Job`] of the task
-//! that runs while there are jobs. The instance belongs to that task while a job runs and rests in the state otherwise. Jobs
-//! that a request from outside has brought begin where it came in: most end there, and need no task.
+//! that runs while there are jobs. The instance belongs to that task while a job runs and rests in the state otherwise.
 //!
 //! **Not here:** decisions. A condition on what a caller or a turn did belongs into the machine.
 
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
-use std::task::{Context, Waker};
 use std::time::Duration;
 
 use granary_core::activation::{Activation, CommitOrder, Input, MoveEnd, Moved, Now, Output, TurnEnd};
 use granary_core::api::{CallFailure, Code, Durability};
 use granary_core::commit::{Change, Commit, Delta};
 use granary_core::id::{GrainId, GrainName, Lsn, Revision, Seq};
-use granary_core::message::{Caller, Request, Token};
+use granary_core::message::{Request, Token};
 use granary_core::time::Time;
 
 use super::call::TurnCalls;
@@ -81,20 +79,10 @@ struct After {
     answers: Vec<(Waiter, granary_core::message::Reply, Lsn)>,
     returned: Option<(Request, Waiter)>,
     dropped: Option<Box<Residence>>,
-    /// The task has to begin: where the request came in, or elsewhere.
-    begin: Option<Begin>,
+    spawn: bool,
     gone: bool,
     register: Option<Lsn>,
     alarm: Option<Time>,
-}
-
-/// Where jobs begin.
-#[derive(Clone, Copy)]
-enum Begin {
-    /// On the caller's stack, as far as they get without waiting.
-    Here,
-    /// In a task of their own.
-    Elsewhere,
 }
 
 /// A look at a driver.
@@ -156,14 +144,9 @@ impl Driver {
 
     /// Takes a request, or gives it back when this activation has ended.
     pub(crate) fn arrive(self: &Arc<Self>, request: Request, waiter: Waiter) -> Option<(Request, Waiter)> {
-        let begin = match request.caller {
-            Caller::Outside => Begin::Here,
-            // It calls from a guest's stack, which has no room for another turn.
-            Caller::Grain => Begin::Elsewhere,
-        };
         let mut state = self.lock();
         state.waiters.insert(request.token, waiter);
-        self.step_from(state, Input::Arrive(request), begin)
+        self.step(state, Input::Arrive(request))
     }
 
     /// The caller stops waiting.
@@ -228,16 +211,7 @@ impl Driver {
     }
 
     /// Feeds the machine and does what it says.
-    fn step(self: &Arc<Self>, state: MutexGuard<'_, State>, input: Input) -> Option<(Request, Waiter)> {
-        self.step_from(state, input, Begin::Elsewhere)
-    }
-
-    fn step_from(
-        self: &Arc<Self>,
-        mut state: MutexGuard<'_, State>,
-        input: Input,
-        begin: Begin,
-    ) -> Option<(Request, Waiter)> {
+    fn step(self: &Arc<Self>, mut state: MutexGuard<'_, State>, input: Input) -> Option<(Request, Waiter)> {
         let mut after = After::default();
         let mut out = Vec::new();
         state.machine.handle(self.now(), input, &mut out);
@@ -262,7 +236,7 @@ impl Driver {
         }
         if state.job.is_some() && !state.is_running {
             state.is_running = true;
-            after.begin = Some(begin);
+            after.spawn = true;
         }
         drop(state);
         self.settle(after)
@@ -353,10 +327,8 @@ impl Driver {
             self.parts.metrics.backoffs.inc();
             tokio::spawn(self.clone().wake(at));
         }
-        match after.begin {
-            Some(Begin::Here) => self.begin(),
-            Some(Begin::Elsewhere) => drop(tokio::spawn(self.clone().work())),
-            None => {}
+        if after.spawn {
+            tokio::spawn(self.clone().work());
         }
         after.returned
     }
@@ -367,16 +339,6 @@ impl Driver {
         let mut state = self.lock();
         state.alarm = None;
         self.step(state, Input::Wake);
-    }
-
-    /// Does jobs as far as they get without waiting, and leaves the rest to a task: none of it belongs to the caller, who may go
-    /// away.
-    fn begin(self: &Arc<Self>) {
-        let mut work = Box::pin(self.clone().work());
-        // Nobody is woken by this look, since the task begins with another one.
-        if work.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-            tokio::spawn(work);
-        }
     }
 
     /// Does jobs until there are none.
