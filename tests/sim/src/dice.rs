@@ -1,19 +1,21 @@
 //! Chance out of a seed: the same seed gives the same run.
 //!
-//! SplitMix64 (Steele, Lea, Flood, *Fast splittable pseudorandom number generators*, 2014): tiny, quick, and every seed is good.
+//! Core's own generator, in the words of a simulation.
 //!
 //! **Not here:** anything but chance. What is likely is said where it's rolled.
+
+use granary_core::rng::Rng;
 
 /// A generator of pseudo-random numbers.
 #[derive(Clone, Debug)]
 pub struct Dice {
-    state: u64,
+    rng: Rng,
 }
 
 impl Dice {
     /// The dice that `seed` stands for.
     pub fn new(seed: u64) -> Dice {
-        Dice { state: seed }
+        Dice { rng: Rng::new(seed) }
     }
 
     /// Dice of their own, so that one part's rolls don't change another's.
@@ -23,16 +25,12 @@ impl Dice {
 
     /// The next number.
     pub fn roll(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.rng.draw()
     }
 
     /// A number below `limit`; 0 when that is 0.
     pub fn below(&mut self, limit: u64) -> u64 {
-        ((u128::from(self.roll()) * u128::from(limit)) >> 64) as u64
+        self.rng.below(limit)
     }
 
     /// A number from `low` to `high`, both included.
@@ -52,7 +50,7 @@ impl Dice {
 
     /// One of `items`; nothing when there are none.
     pub fn pick<T: Copy>(&mut self, items: &[T]) -> Option<T> {
-        items.get(self.below(items.len() as u64) as usize).copied()
+        self.rng.choose(items).copied()
     }
 }
 

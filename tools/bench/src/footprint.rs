@@ -39,7 +39,8 @@ impl Usage {
     }
 }
 
-fn kib(text: &str, name: &str) -> Outcome<u64> {
+/// A figure in a text of the kernel's, in KiB.
+pub(crate) fn kib(text: &str, name: &str) -> Outcome<u64> {
     let value = text
         .lines()
         .find_map(|line| line.strip_prefix(name))
@@ -48,7 +49,7 @@ fn kib(text: &str, name: &str) -> Outcome<u64> {
 }
 
 /// Blocks of the file that grains' memories lie in.
-fn memory_file_kib(pid: u32) -> Outcome<u64> {
+pub(crate) fn memory_file_kib(pid: u32) -> Outcome<u64> {
     for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))? {
         let path = entry?.path();
         if std::fs::read_link(&path).is_ok_and(|link| link.to_string_lossy().contains("memfd:granary-memories")) {

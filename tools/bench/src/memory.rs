@@ -3,9 +3,8 @@
 //! PSS alone would flatter: pages of grains' memories that a guest has not touched are in the memory file without being mapped.
 //! So the file counts by its blocks, and page tables count, too.
 
-use std::os::unix::fs::MetadataExt;
-
 use crate::Outcome;
+use crate::footprint::{kib, memory_file_kib};
 use crate::host::Server;
 use crate::load::{self, Call};
 
@@ -49,30 +48,11 @@ impl Footprint {
     pub(crate) fn of(pid: u32) -> Outcome<Footprint> {
         let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}"));
         Ok(Footprint {
-            memories_kib: memories_kib(pid)?,
+            memories_kib: memory_file_kib(pid)?,
             private_kib: kib(&read("smaps_rollup")?, "Pss_Anon:")?,
             page_tables_kib: kib(&read("status")?, "VmPTE:")?,
             mappings: read("maps")?.lines().count() as u64,
             peak_rss_kib: kib(&read("status")?, "VmHWM:")?,
         })
     }
-}
-
-fn kib(text: &str, name: &str) -> Outcome<u64> {
-    let value = text
-        .lines()
-        .find_map(|line| line.strip_prefix(name))
-        .ok_or("the kernel doesn't say")?;
-    Ok(value.trim().trim_end_matches("kB").trim().parse()?)
-}
-
-fn memories_kib(pid: u32) -> Outcome<u64> {
-    for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))? {
-        let path = entry?.path();
-        if std::fs::read_link(&path).is_ok_and(|link| link.to_string_lossy().contains("memfd:granary-memories")) {
-            // Blocks of 512 bytes.
-            return Ok(std::fs::metadata(&path)?.blocks() / 2);
-        }
-    }
-    Ok(0)
 }
