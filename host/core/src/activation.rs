@@ -34,9 +34,11 @@
 
 mod answers;
 mod backoff;
+mod departing;
 mod event;
 mod mailbox;
 mod moving;
+mod ousting;
 mod pipeline;
 #[cfg(test)]
 mod tests;
@@ -107,6 +109,10 @@ pub struct Activation {
     refusal: Option<Refusal>,
     /// There was no room for a move: a turn goes first.
     postponed: bool,
+    /// Another activation has taken over; this one ends with what is going on.
+    ousted: bool,
+    /// The grain goes to another host: nothing new begins here.
+    departing: bool,
     horizon: Lsn,
     last_used: Time,
 }
@@ -129,6 +135,8 @@ impl Activation {
             revision: Revision(0),
             refusal: None,
             postponed: false,
+            ousted: false,
+            departing: false,
             horizon: Lsn(0),
             last_used: Time(0),
         }
@@ -140,6 +148,9 @@ impl Activation {
     ///
     /// When the driver answers something that wasn't asked: a fault of the host, never of a guest or a caller.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
+        if self.ousted {
+            return self.handle_ousted(input, out);
+        }
         match input {
             Input::Arrive(request) => self.arrive(now, request, out),
             Input::Loaded(loaded) => self.loaded(now, loaded),
@@ -149,8 +160,14 @@ impl Activation {
             Input::Appended { lsn, bytes } => self.appended(now, lsn, bytes, out),
             Input::Durable => self.release(now, out),
             Input::Withdraw(token) => self.withdraw(token, out),
+            Input::Recall(token) => self.recall(token, out),
+            Input::Oust => return self.oust(out),
+            Input::Depart => self.depart(out),
             Input::Evict => self.evict(out),
             Input::Wake => {}
+        }
+        if self.departing {
+            return self.evict(out);
         }
         if matches!(self.phase, Phase::Cold | Phase::Idle) {
             self.start_next(now, out);
@@ -216,6 +233,10 @@ impl Activation {
     fn arrive(&mut self, now: Now, request: Request, out: &mut Vec<Output>) {
         if matches!(self.phase, Phase::Gone) {
             out.push(Output::Return(request));
+            return;
+        }
+        if self.departing {
+            self.fail(request.token, departing::departing(), out);
             return;
         }
         if !self.mailbox.has_room(&request, &self.limits) {

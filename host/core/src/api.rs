@@ -142,6 +142,8 @@ codes! {
     Overloaded = "overloaded", 503, retry true;
     /// Too few replicas can be reached; the turn was not started.
     NoQuorum = "no_quorum", 503, retry true;
+    /// The grain's activation on this host is over; the grain is on another host, or will be.
+    Moved = "moved", 503, retry true;
     /// The deadline passed.
     Deadline = "deadline", 504, retry true;
     /// Free disk space is below the reserve.

@@ -86,6 +86,21 @@ pub enum Change {
     Delta(Delta),
     /// The grain is as if it had never been called; its numbering goes on.
     Delete,
+    /// The state after another commit, of which this is a copy: it takes the place of whatever was there, and its number may be
+    /// lower than the last one. Copies go from replica to replica; no turn makes one.
+    Whole {
+        /// The hash of the commit whose state this is.
+        hash: [u8; 16],
+        /// The state, over the module's base image; `None` when the grain is deleted.
+        state: Option<Delta>,
+    },
+}
+
+impl Change {
+    /// Whether there is no state after it.
+    pub fn deletes(&self) -> bool {
+        matches!(self, Change::Delete | Change::Whole { state: None, .. })
+    }
 }
 
 /// One grain's next state, as the log and the replicas hold it.
@@ -124,8 +139,10 @@ pub struct Summary {
     pub module: ModuleHash,
     /// That module's revision of the grain's type.
     pub revision: Revision,
-    /// Whether it is a [`Change::Delete`].
+    /// Whether there is no state after it.
     pub deletes: bool,
+    /// Of a [`Change::Whole`], the hash of the commit whose state it is.
+    pub copies: Option<[u8; 16]>,
 }
 
 impl Summary {
@@ -134,7 +151,7 @@ impl Summary {
         Head {
             ballot: self.ballot,
             seq: self.seq,
-            hash,
+            hash: self.copies.unwrap_or(hash),
             module: self.module,
             revision: self.revision,
         }
@@ -163,6 +180,13 @@ impl Commit {
                 delta.encode(out);
             }
             Change::Delete => out.push(1),
+            Change::Whole { hash, state } => {
+                out.push(if state.is_some() { 2 } else { 3 });
+                out.extend_from_slice(hash);
+                if let Some(delta) = state {
+                    delta.encode(out);
+                }
+            }
         }
         put_varint(out, self.replies.len() as u64);
         for reply in &self.replies {
@@ -179,10 +203,14 @@ impl Commit {
     pub fn decode(bytes: &[u8]) -> Result<Commit, DecodeError> {
         let mut reader = Reader::new(bytes);
         let summary = decode_summary(&mut reader)?;
-        let change = if summary.deletes {
-            Change::Delete
-        } else {
-            Change::Delta(Delta::decode(&mut reader)?)
+        let change = match (summary.copies, summary.deletes) {
+            (None, true) => Change::Delete,
+            (None, false) => Change::Delta(Delta::decode(&mut reader)?),
+            (Some(hash), true) => Change::Whole { hash, state: None },
+            (Some(hash), false) => {
+                let state = Some(Delta::decode(&mut reader)?);
+                Change::Whole { hash, state }
+            }
         };
         let count: usize = reader.varint()?;
         let mut replies = Vec::with_capacity(count.min(reader.rest().len()));
@@ -211,6 +239,10 @@ impl Commit {
 
     /// The head of a grain whose last commit is this one, whose stored form hashes to `hash`.
     pub fn head(&self, hash: [u8; 16]) -> Head {
+        let hash = match &self.change {
+            Change::Whole { hash, .. } => *hash,
+            Change::Delta(_) | Change::Delete => hash,
+        };
         Head {
             ballot: self.ballot,
             seq: self.seq,
@@ -223,7 +255,7 @@ impl Commit {
 
 /// All that comes before what the change holds.
 fn decode_summary(reader: &mut Reader<'_>) -> Result<Summary, DecodeError> {
-    Ok(Summary {
+    let mut summary = Summary {
         grain: decode_name(reader)?,
         ballot: Ballot {
             counter: reader.varint()?,
@@ -234,12 +266,19 @@ fn decode_summary(reader: &mut Reader<'_>) -> Result<Summary, DecodeError> {
         prev_hash: reader.array()?,
         module: ModuleHash(reader.array()?),
         revision: Revision(reader.varint()?),
-        deletes: match reader.byte()? {
-            0 => false,
-            1 => true,
-            _ => return Err(reader.error("0 or 1: what the commit does")),
-        },
-    })
+        deletes: false,
+        copies: None,
+    };
+    let kind = reader.byte()?;
+    summary.deletes = match kind {
+        0 | 2 => false,
+        1 | 3 => true,
+        _ => return Err(reader.error("0 to 3: what the commit does")),
+    };
+    if kind >= 2 {
+        summary.copies = Some(reader.array()?);
+    }
+    Ok(summary)
 }
 
 /// The form's version and the grain's name.
@@ -258,7 +297,14 @@ mod tests {
 
     #[test]
     fn the_summary_is_the_commits() {
-        for change in [Change::Delete, Change::Delta(Delta::default())] {
+        let (hash, state) = ([8; 16], Some(Delta::default()));
+        let changes = [
+            Change::Delete,
+            Change::Delta(Delta::default()),
+            Change::Whole { hash, state },
+            Change::Whole { hash, state: None },
+        ];
+        for change in changes {
             let commit = Commit {
                 grain: GrainName::new(GrainType::new("a").unwrap(), GrainKey::new("b").unwrap()),
                 ballot: Ballot {
@@ -283,7 +329,8 @@ mod tests {
                 module: commit.module,
                 revision: commit.revision,
                 grain: commit.grain.clone(),
-                deletes: commit.change == Change::Delete,
+                deletes: commit.change.deletes(),
+                copies: matches!(commit.change, Change::Whole { .. }).then_some(hash),
             };
             assert_eq!(summary.head([9; 16]), commit.head([9; 16]));
             assert_eq!(Commit::summary(&bytes), Ok(summary));

@@ -70,6 +70,7 @@ impl Directory {
 
     /// Takes one input and appends what is to be done, in order.
     pub fn handle(&mut self, now: Time, input: Input, out: &mut Vec<Output>) {
+        self.sight.tick(now);
         match input {
             Input::Wake => {}
             Input::Configured(config) => {
@@ -122,6 +123,11 @@ impl Directory {
     /// The activation of a grain on this host.
     pub fn own(&self, grain: GrainId) -> Option<Ballot> {
         self.registrar.own(grain)
+    }
+
+    /// Whether a host is gone, as far as this one can know.
+    pub fn has_gone(&self, host: HostId) -> bool {
+        self.sight.has_gone(host)
     }
 
     /// How many activations this host knows as a primary.

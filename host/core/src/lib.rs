@@ -14,6 +14,7 @@
 
 pub mod activation;
 pub mod api;
+pub mod cluster;
 pub mod codec;
 pub mod commit;
 pub mod config_chain;

@@ -1,12 +1,13 @@
-//! Where a grain that's nowhere shall be.
+//! Where a grain that's nowhere shall be: on one of the hosts that keep its copies, so that a commit waits for one other host and what is
+//! committed is on the activation's own disk, too. In a cluster of three that's any host.
 //!
 //! The policy is the grain type's choice:
 //!
-//! - [`Policy::Primary`]: with its slot's primary. Directory, one replica and the activation are together, so that a commit
-//!   waits for one other host only and finding the grain costs no message to a third.
-//! - [`Policy::Local`]: where it's asked for.
-//! - [`Policy::Random`]: on any host.
-//! - [`Policy::Balanced`]: the less loaded of two random hosts. Everyone choosing the very least loaded by figures half a second old would
+//! - [`Policy::Primary`]: with its slot's primary. Directory, one replica and the activation are together, so that finding the grain
+//!   costs no message to a third.
+//! - [`Policy::Local`]: where it's asked for, if that host keeps copies; balanced otherwise.
+//! - [`Policy::Random`]: on any of them.
+//! - [`Policy::Balanced`]: on the less loaded of two random ones of them. Everyone choosing the very least loaded by figures half a second old would
 //!   send all to the same host; two choices are nearly as good and don't (Mitzenmacher: "The power of two choices", 2001).
 //!
 //! Load comes in by [`Beat`]s, from each host to each other, twice a second: too often for gossip.
@@ -38,6 +39,24 @@ pub enum Policy {
     Random,
     /// On the less loaded of two.
     Balanced,
+}
+
+impl Policy {
+    /// As it's written in a type's description.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Policy::Primary => "primary",
+            Policy::Local => "prefer-local",
+            Policy::Random => "random",
+            Policy::Balanced => "balanced",
+        }
+    }
+
+    /// The policy of that name.
+    pub fn from_word(word: &str) -> Option<Policy> {
+        let all = [Policy::Primary, Policy::Local, Policy::Random, Policy::Balanced];
+        all.into_iter().find(|policy| policy.as_str() == word)
+    }
 }
 
 /// A host's load figures. In thousandths, so that they compare and travel exactly.
@@ -123,7 +142,7 @@ pub struct Candidates<'a> {
     pub primary: HostId,
     /// Who asks for the grain.
     pub asker: HostId,
-    /// Everyone in the configuration who seems alive.
+    /// The slot's replicas that seem alive.
     pub hosts: &'a [HostId],
 }
 

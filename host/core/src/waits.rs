@@ -8,7 +8,7 @@
 //! An edge has to be taken back when the reply is given, not when the waiting turn wakes up: the callee's next turn may
 //! rightly call its former caller before that.
 //!
-//! **Not here:** edges between hosts.
+//! **Not here:** circles that span hosts: each host has a graph of its own, and they are chased from one to the next.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,6 +54,11 @@ impl WaitGraph {
         if targets.is_empty() {
             self.edges.remove(&from);
         }
+    }
+
+    /// Those for whom `from` waits.
+    pub fn targets(&self, from: GrainId) -> Vec<GrainId> {
+        self.edges.get(&from).cloned().unwrap_or_default()
     }
 
     /// Edges in the graph.

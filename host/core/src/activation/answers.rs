@@ -104,6 +104,14 @@ impl Activation {
         }
     }
 
+    pub(super) fn recall(&mut self, token: Token, out: &mut Vec<Output>) {
+        if let Some(request) = self.mailbox.remove(token) {
+            self.forget_call(request.once);
+            let detail = "the grain waits, through the calls of its turn, for its caller";
+            self.fail(token, CallFailure::before(Code::Deadlock, detail), out);
+        }
+    }
+
     /// A failure that reveals nothing of the grain's state: needs no waiting.
     pub(super) fn fail(&self, token: Token, failure: CallFailure, out: &mut Vec<Output>) {
         let reply = Reply {

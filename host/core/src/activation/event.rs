@@ -84,6 +84,12 @@ pub enum Input {
     Durable,
     /// The caller's deadline has passed.
     Withdraw(Token),
+    /// The request is part of a circle of calls: it fails, if it hasn't begun.
+    Recall(Token),
+    /// Another activation of the grain has taken over: this one is over, and what hasn't been promised to anybody is dropped.
+    Oust,
+    /// The grain goes to another host: leave once what is going on is done, and take nothing more.
+    Depart,
     /// Memory is wanted: leave if nothing is going on.
     Evict,
     /// [`Activation::deadline`](super::Activation::deadline) has passed.

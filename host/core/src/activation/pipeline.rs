@@ -43,6 +43,12 @@ impl Pipeline {
         Some(pending)
     }
 
+    /// All that wait, however it stands with their commits.
+    pub(super) fn take(&mut self) -> VecDeque<Pending> {
+        self.bytes = 0;
+        std::mem::take(&mut self.turns)
+    }
+
     /// Forgets who waits for a turn; the turn stays. Returns whether somebody did.
     pub(super) fn withdraw(&mut self, token: Token) -> bool {
         let waiting = self

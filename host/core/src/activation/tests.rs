@@ -1,6 +1,9 @@
 //! The machine against a tiny world: a log that becomes durable when the test says so.
 
+mod departing;
 mod moving;
+mod ousting;
+mod recalling;
 
 use super::*;
 use crate::api::Code;

@@ -3,7 +3,8 @@
 //! A host joins when it has been there for some seconds, and goes at once when it says so. One that is down is given up after a
 //! minute, and only when more hosts than replicas are left: with three hosts a slot has nowhere else to go, and the third is
 //! worth waiting for. Of two hosts the voter gives up the other after two seconds, for without it nothing is committed; the other
-//! can't give up the voter, or both sides of a cut would go on.
+//! can't give up the voter, or both sides of a cut would go on. One of whom nothing has been heard since this host began counts as
+//! down since then: it may have died before, and nobody is left who saw it.
 //!
 //! **Not here:** who proposes it and when ([`super::chain`]).
 
@@ -21,6 +22,7 @@ const HOSTS_MOST: usize = 2 * MEMBER_LIMIT;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Roster {
     seen: BTreeMap<HostId, (Presence, Time)>,
+    began: Time,
 }
 
 /// What the roster says of a configuration.
@@ -37,6 +39,11 @@ pub(super) struct Wish {
 }
 
 impl Roster {
+    /// This host begins.
+    pub(super) fn begin(&mut self, now: Time) {
+        self.began = now;
+    }
+
     /// Takes in what membership says. True if the host wasn't alive before and is now.
     pub(super) fn see(&mut self, now: Time, host: HostId, presence: Presence) -> bool {
         let before = self.seen.get(&host);
@@ -81,17 +88,22 @@ impl Roster {
         for member in &config.members {
             match self.seen.get(&member.host) {
                 Some((Presence::Leaving, _)) => wish.leaves = true,
-                Some((Presence::Down, since)) if member.host != settings.me => {
+                Some((Presence::Alive { weight, zone }, _)) => wish.members.push(sized(member.host, *weight, zone)),
+                _ if member.host == settings.me => wish.members.push(member.clone()),
+                missing => {
                     let patience = patience(config, settings, left);
-                    if patience.is_some_and(|nanos| is_due(now, since.plus_nanos(nanos), &mut wish.due)) {
+                    let until = match missing {
+                        Some((_, since)) => patience.map(|nanos| since.plus_nanos(nanos)),
+                        // It may only be slow to begin, too: no hurry, even for one of two.
+                        None => patience.map(|nanos| self.began.plus_nanos(nanos.max(settings.times.down_nanos))),
+                    };
+                    if until.is_some_and(|until| is_due(now, until, &mut wish.due)) {
                         left -= 1;
                         wish.leaves = true;
                     } else {
                         wish.members.push(member.clone());
                     }
                 }
-                Some((Presence::Alive { weight, zone }, _)) => wish.members.push(sized(member.host, *weight, zone)),
-                _ => wish.members.push(member.clone()),
             }
         }
         for (host, (presence, since)) in &self.seen {

@@ -331,6 +331,25 @@ fn a_dead_host_is_given_up_after_a_minute_when_enough_are_left() {
 }
 
 #[test]
+fn a_host_that_died_unseen_is_given_up_a_minute_after_the_others_began() {
+    let mut cluster = Cluster::of(3, 4);
+    cluster.crash(host(4));
+    // Nobody's membership knows of it, nor ever will.
+    cluster.hosts.remove(&host(4));
+    for n in 1..=3 {
+        cluster.crash(host(n));
+    }
+    cluster.queue.clear();
+    for n in 1..=3 {
+        cluster.start(host(n));
+    }
+    cluster.run(55 * SECOND);
+    assert_eq!(cluster.members().len(), 4);
+    cluster.run(15 * SECOND);
+    assert_eq!(cluster.members(), [host(1), host(2), host(3)].into());
+}
+
+#[test]
 fn of_two_hosts_the_voter_goes_on_alone_and_the_other_waits() {
     let mut cluster = Cluster::of(4, 2);
     cluster.crash(host(2));

@@ -100,7 +100,7 @@ impl Keeper {
                 let candidates = Candidates {
                     primary: sight.me,
                     asker: question.asker,
-                    hosts: &sight.hosts(),
+                    hosts: &sight.replicas(Slot::of(question.grain)),
                 };
                 place(now, question.policy, &candidates, loads, rng)
             }

@@ -191,6 +191,25 @@ fn a_grain_that_is_nowhere_is_granted_to_its_slots_primary() {
 }
 
 #[test]
+fn a_holder_of_whom_membership_never_spoke_is_gone_after_a_while() {
+    let mut world = World::new(3, &[1, 2, 3]);
+    // Host 9 died while all the others were down.
+    world.holders.insert(grain(1), ballot(8, 9));
+    assert_eq!(world.locate(2, grain(1), None), Located::At(ballot(8, 9)));
+    let again = world.locate(2, grain(1), Some(9));
+    assert_eq!(again, Located::Granted(host(9), 8), "it may just be late");
+    world.run(5_000);
+    assert_eq!(world.locate(2, grain(1), None), Located::Granted(host(1), 8));
+    world.input(1, Input::Seen(seen(9, Standing::Alive)));
+    world.run(60_000);
+    assert_eq!(
+        world.locate(2, grain(1), None),
+        Located::At(ballot(8, 9)),
+        "it was late"
+    );
+}
+
+#[test]
 fn everyone_is_sent_to_where_a_grain_is_registered() {
     let mut world = World::new(4, &[1, 2, 3]);
     world.input(

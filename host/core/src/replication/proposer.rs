@@ -182,6 +182,12 @@ impl Proposer {
         self.ballot
     }
 
+    /// The highest counter that it has used or heard of. The host's next ballot for the grain is above it: a replica that has promised
+    /// a contender which gave up would fence one activation after the other.
+    pub fn highest_counter(&self) -> u64 {
+        self.seen.max(self.ballot.counter)
+    }
+
     /// Whether this host is the grain's activation, as far as it knows.
     pub fn is_active(&self) -> bool {
         matches!(self.phase, Phase::Active | Phase::Draining(_))
@@ -296,6 +302,7 @@ impl Proposer {
     }
 
     fn fenced(&mut self, by: Ballot, out: &mut Vec<Output>) {
+        self.seen = self.seen.max(by.counter);
         self.end(Phase::Fenced, out);
         out.push(Output::Fenced { by });
     }

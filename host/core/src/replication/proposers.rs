@@ -3,7 +3,7 @@
 //! Every activation, idle and `volatile` ones included, has a quorum confirm its ballot once a second: an isolated host would go on
 //! serving for ever what others have long taken over. The grains of a slot ask together, in one question to each replica.
 //!
-//! Ballots: a counter that an ended activation has used isn't used again. One number for the host stands for all its grains.
+//! Ballots: a counter that an ended activation has used or met isn't used again. One number for the host stands for all its grains.
 //!
 //! **Not here:** one grain's rules ([`proposer`](super::proposer)).
 
@@ -34,7 +34,7 @@ pub struct Proposers {
     deadlines: BTreeSet<(Time, Slot, GrainId)>,
     /// When each slot with activations asks about their ballots next.
     renewals: BTreeMap<Slot, Time>,
-    /// The highest counter of an activation that has ended.
+    /// The highest counter that an activation had used or met when it ended.
     used: u64,
 }
 
@@ -86,7 +86,7 @@ impl Proposers {
         let mut outputs = Vec::new();
         proposer.handle(now, input, &mut outputs);
         let after = proposer.deadline();
-        let (is_over, counter) = (proposer.is_over() || proposer.is_cold(), proposer.ballot().counter);
+        let (is_over, counter) = (proposer.is_over() || proposer.is_cold(), proposer.highest_counter());
         out.extend(outputs.into_iter().map(|output| (grain, output)));
         if let Some(before) = before {
             self.deadlines.remove(&(before, slot, grain));
@@ -240,5 +240,47 @@ impl Answer {
             Answer::Confirmed { slot, .. } => *slot,
             answer => answer.grain().map_or(Slot::default(), Slot::of),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replication::messages::Refusal;
+    use crate::replication::tests::{GRAIN, ballot_of, host, set};
+
+    /// One replica's promise to a contender that gave up, while the others don't know of it: without memory of it, each activation
+    /// would be fenced by it in turn.
+    #[test]
+    fn the_next_activation_asks_above_what_fenced_the_last_one() {
+        let mut proposers = Proposers::new(host(1), 1, Limits::default(), Rules::default());
+        let mut out = Vec::new();
+        proposers.assign(Time(0), Slot::of(GRAIN), &set(1, &[1, 2, 3]), &mut out);
+        let activate = || Input::Activate {
+            have: None,
+            preempts: false,
+        };
+        proposers.handle(Time(0), GRAIN, activate(), &mut out);
+        let ballot = proposers.proposer(GRAIN).unwrap().ballot();
+        for from in [2, 3] {
+            let promise = Answer::Promise {
+                grain: GRAIN,
+                ballot,
+                accepted: None,
+                state: None,
+            };
+            proposers.receive(Time(0), host(from), ConfigNumber(1), promise, &mut out);
+        }
+        assert!(proposers.proposer(GRAIN).unwrap().is_active());
+        let refusal = Refusal::Promised(ballot_of(290, 2));
+        let nack = Answer::Nack {
+            grain: GRAIN,
+            ballot,
+            refusal,
+        };
+        proposers.receive(Time(0), host(1), ConfigNumber(1), nack, &mut out);
+        assert!(proposers.proposer(GRAIN).is_none(), "fenced");
+        proposers.handle(Time(0), GRAIN, activate(), &mut out);
+        assert_eq!(proposers.proposer(GRAIN).unwrap().ballot().counter, 291);
     }
 }

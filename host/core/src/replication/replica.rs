@@ -298,6 +298,12 @@ impl Replica {
         register.map_or((None, None), |register| (register.promised, register.accepted))
     }
 
+    /// The activation that is presumed to hold a grain: it was heard of lately and hasn't released it. A hint.
+    pub fn holder(&self, now: Time, grain: GrainId) -> Option<Ballot> {
+        let holder = self.grains.get(&grain)?.holder?;
+        (holder.until > now).then_some(holder.ballot)
+    }
+
     /// Grains whose last commit deletes them: tombstones that wait until all replicas have them.
     pub fn tombstones(&self) -> impl Iterator<Item = GrainId> {
         let deleted = |register: &Register| register.accepted.is_some_and(|last| last.deleted);

@@ -13,6 +13,7 @@ use crate::time::Time;
 
 impl Chain {
     pub(super) fn start(&mut self, now: Time, out: &mut Vec<Output>) {
+        self.roster.begin(now);
         self.known_at = now;
         self.voted_at = now;
         self.compare_at = Some(now);
