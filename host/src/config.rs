@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use granary_core::activation::Limits;
 
+pub use crate::cluster::ClusterConfig;
 use crate::http::HttpConfig;
 use crate::snapshot::SnapshotConfig;
 use crate::storage::StorageConfig;
@@ -35,6 +36,8 @@ pub struct HostConfig {
     pub storage: StorageConfig,
     /// How much memory the host takes, and what may wait in it.
     pub memory: MemoryConfig,
+    /// The cluster that it takes part in; `None` for a host that is alone.
+    pub cluster: Option<ClusterConfig>,
 }
 
 /// How much memory the host takes, and what may wait in it.
@@ -83,6 +86,7 @@ impl HostConfig {
             wasm: WasmConfig::default(),
             storage: StorageConfig::default(),
             memory: MemoryConfig::default(),
+            cluster: None,
         }
     }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use granary_core::api::Durability;
+use granary_core::placement::Policy;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -21,6 +22,9 @@ pub struct Description {
     pub doc: String,
     /// `committed`, `relaxed` or `volatile`.
     pub durability: String,
+    /// On which of the hosts that keep its copies a grain is activated: `primary`, `prefer-local`, `random` or `balanced`.
+    #[serde(default = "usual_placement")]
+    pub placement: String,
     /// The version of the state's shape, for upgrades.
     #[serde(default = "first_version")]
     pub version: u32,
@@ -72,6 +76,10 @@ pub struct Param {
     pub required: bool,
 }
 
+fn usual_placement() -> String {
+    Policy::default().as_str().to_owned()
+}
+
 fn first_version() -> u32 {
     1
 }
@@ -87,6 +95,8 @@ pub struct Contract {
     pub description: Description,
     /// What the type promises.
     pub durability: Durability,
+    /// Where its grains are activated.
+    pub placement: Policy,
     by_name: BTreeMap<Arc<str>, usize>,
 }
 
@@ -107,6 +117,12 @@ impl Contract {
                 description.durability
             )
         })?;
+        let placement = Policy::from_word(&description.placement).ok_or_else(|| {
+            format!(
+                "placement is `{}`: it is primary, prefer-local, random or balanced",
+                description.placement
+            )
+        })?;
         let mut by_name = BTreeMap::new();
         for (index, method) in description.methods.iter().enumerate() {
             if by_name.insert(method.name.as_str().into(), index).is_some() {
@@ -116,6 +132,7 @@ impl Contract {
         Ok(Contract {
             description,
             durability,
+            placement,
             by_name,
         })
     }

@@ -3,12 +3,15 @@
 //! **Not here:** what any part does.
 
 mod figures;
+mod load;
+mod membership;
+mod revisions;
 #[cfg(test)]
 mod upgrade_tests;
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
@@ -24,6 +27,7 @@ use crate::activation::{
     fix_threshold,
 };
 use crate::clock::Clock;
+use crate::cluster::{Handle, Inbox, Station, channel_to_office};
 use crate::config::{BUDGET_LEAST, HostConfig};
 use crate::http::{self, HostFacts, HttpParts, ServeError};
 use crate::modules::Modules;
@@ -36,6 +40,9 @@ use crate::wasm::{Engine, WasmConfig};
 /// How long a stopping host waits for turns that still run. Stops a runaway guest from holding up a restart; what
 /// such a turn has not committed was never acknowledged.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long the token holds that a new cluster's first host prints.
+const INVITATION: Duration = Duration::from_secs(60 * 60);
 
 /// Why a host doesn't start. Nothing was served; what is stored is as it was.
 #[derive(Debug)]
@@ -50,12 +57,17 @@ pub enum StartError {
     Wasm(String),
     /// Dirty pages can't be found the way that was asked for.
     DirtyTracking(String),
+    /// It can't take part in its cluster.
+    Cluster(String),
 }
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StartError::Refused(why) | StartError::Wasm(why) | StartError::DirtyTracking(why) => f.write_str(why),
+            StartError::Refused(why)
+            | StartError::Wasm(why)
+            | StartError::DirtyTracking(why)
+            | StartError::Cluster(why) => f.write_str(why),
             StartError::Listen(address, error) => write!(f, "can't listen on {address}: {error}"),
             StartError::Storage(error) => error.fmt(f),
         }
@@ -73,6 +85,7 @@ pub struct Host {
     storage: Arc<dyn Storage>,
     tasks: JoinSet<()>,
     keeper: Keeper,
+    station: Option<Arc<Station>>,
 }
 
 impl Host {
@@ -89,7 +102,18 @@ impl Host {
         }
         let config = config.fitted(memory_bytes);
         fix_threshold();
-        let parts = open_parts(&config, memory_bytes).await?;
+        check_alone(&config)?;
+        let office = config.cluster.is_some().then(channel_to_office);
+        let parts = open_parts(&config, memory_bytes, office.as_ref().map(|(handle, _)| handle)).await?;
+        let station = match config.cluster.as_ref().zip(office) {
+            Some((cluster, office)) => Some(enter(&config, cluster, &parts, office).await?),
+            None => {
+                tracing::info!(
+                    "this host is alone, by --alone or for lack of an address that others could reach: nobody can join"
+                );
+                None
+            }
+        };
         let catalog = Catalog::new(parts.clone());
         catalog.show_figures();
         parts.engine.set_gate(Arc::new(Growing::new(&catalog)));
@@ -98,6 +122,10 @@ impl Host {
         let mut tasks = JoinSet::new();
         tasks.spawn(parts.release.clone().run());
         tasks.spawn(catalog.clone().evict_idle(config.idle_timeout));
+        if let (Some(station), Some(handle)) = (&station, &parts.cluster) {
+            membership::serve(station, handle, &catalog, &mut tasks);
+            station.ready().await;
+        }
 
         let taken = |error| StartError::Listen(config.listen, error);
         let listener = TcpListener::bind(config.listen).await.map_err(taken)?;
@@ -105,7 +133,7 @@ impl Host {
         let facts = facts(&parts, address);
         tracing::info!(%address, host = %facts.host, dirty_tracking = facts.dirty_tracking, "started");
         let http = HttpParts {
-            router: Router::new(catalog.clone()),
+            router: Router::new(catalog.clone(), station.clone()),
             modules: parts.modules.clone(),
             facts: Arc::new(facts),
             metrics: parts.metrics.registry().clone(),
@@ -119,12 +147,21 @@ impl Host {
             storage: parts.storage.clone(),
             tasks,
             keeper,
+            station,
         })
     }
 
     /// Where it listens, as a URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// A token with which another host may join, for a cluster that has only this host so far.
+    pub fn invitation(&self) -> Option<String> {
+        let station = self.station.as_ref()?;
+        let alone = station.config().is_some_and(|config| config.members.len() == 1);
+        let token = alone.then(|| station.token(INVITATION));
+        token?.ok().map(|token| token.to_string())
     }
 
     /// Serves until `shutdown`, then stops: no new requests, running turns to their end, all that grains hold into storage.
@@ -139,6 +176,10 @@ impl Host {
         }
         self.tasks.shutdown().await;
         drop(self.keeper);
+        if let Some(station) = self.station {
+            let stop = tokio::task::spawn_blocking(move || station.stop());
+            stop.await.expect("no panic in a stop");
+        }
         let storage = self.storage;
         let close = tokio::task::spawn_blocking(move || storage.close());
         close.await.expect("storage doesn't panic");
@@ -147,11 +188,46 @@ impl Host {
     }
 }
 
+/// A host that was in a cluster isn't started alone: its grains would be changed behind the others' backs.
+fn check_alone(config: &HostConfig) -> Result<(), StartError> {
+    if config.cluster.is_none() && crate::cluster::was_in_one(&config.data) {
+        let detail = format!(
+            "{} is of a host in a cluster: start it without --alone, as before (with --cluster-advertise, if it listens on all addresses)",
+            config.data.display()
+        );
+        return Err(StartError::Cluster(detail));
+    }
+    Ok(())
+}
+
+/// Gets into the cluster.
+async fn enter(
+    config: &HostConfig,
+    cluster: &crate::cluster::ClusterConfig,
+    parts: &Arc<Parts>,
+    office: (Handle, Inbox),
+) -> Result<Arc<Station>, StartError> {
+    let started = membership::start(config, cluster, parts, office).await;
+    let station = started.map_err(|error| StartError::Cluster(error.to_string()))?;
+    tracing::info!(address = %station.address(), "other hosts reach this one here");
+    Ok(station)
+}
+
 /// Opens storage, prepares guests, and measures.
-async fn open_parts(config: &HostConfig, memory_bytes: u64) -> Result<Arc<Parts>, StartError> {
+async fn open_parts(
+    config: &HostConfig,
+    memory_bytes: u64,
+    cluster: Option<&Handle>,
+) -> Result<Arc<Parts>, StartError> {
     let storage = open_storage(config).await?;
     let release = Arc::new(Release::new(storage.durable()));
-    storage.set_sink(release.clone());
+    match cluster {
+        None => storage.set_sink(release.clone()),
+        Some(cluster) => storage.set_sink(Arc::new(membership::Sinks {
+            release: release.clone(),
+            cluster: cluster.clone(),
+        })),
+    }
 
     let wasm = WasmConfig {
         cache: Some(config.data.join("compiled")),
@@ -184,6 +260,8 @@ async fn open_parts(config: &HostConfig, memory_bytes: u64) -> Result<Arc<Parts>
         clock: Clock::start(),
         limits: config.limits,
         move_timeout: config.move_timeout,
+        cluster: cluster.cloned(),
+        draining: AtomicBool::new(false),
         metrics,
         tokens: AtomicU64::new(1),
     }))

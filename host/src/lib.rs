@@ -16,6 +16,7 @@
 
 mod activation;
 mod clock;
+mod cluster;
 pub mod config;
 pub mod description;
 #[doc(hidden)]

@@ -1,15 +1,24 @@
-//! Step 2 of a call's path: where is the grain? On one host: always here.
+//! Step 2 of a call's path: where is the grain? On a host alone: always here. In a cluster calls go where `activation::reach` finds them,
+//! and what is asked about grains goes to who knows it (`far`).
+
+mod drain;
+mod far;
+mod sent_status;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use granary_core::api::{CallFailure, Code, Committed, Durability};
-use granary_core::id::{CallRoot, GrainKey, GrainName, GrainType, RequestId, Revision, Seq};
+use granary_core::id::{CallRoot, GrainKey, GrainName, GrainType, HostId, RequestId, Revision, Seq};
 use granary_core::message::{Caller, Once, Reply, Request, Work};
+use granary_core::routing::Travel;
+use tokio::runtime::Handle;
 
-use crate::activation::{Catalog, Waiter};
+use crate::activation::{Catalog, Parcel, StaleRead, Waiter, refusal};
 pub use crate::activation::{UpgradeFailure, UpgradeStatus};
+use crate::cluster::Station;
+pub use crate::cluster::{ClusterView, HostView};
 use crate::modules::{Line, Target};
 
 /// A call from outside, checked as far as HTTP can check it.
@@ -27,6 +36,8 @@ pub struct Invocation {
     pub timeout: Duration,
     /// Client and idempotency key, when the caller sent one.
     pub idempotency: Option<IdempotencyKey>,
+    /// A read that this host's copy may answer, even if it's old.
+    pub stale: bool,
 }
 
 /// Names a request that may come again.
@@ -41,6 +52,8 @@ pub struct IdempotencyKey {
 /// What is known of a grain without running it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GrainStatus {
+    /// The host that says this: the one whose memory it's in, if it's in one.
+    pub host: HostId,
     /// Whether it has committed anything, or holds volatile state.
     pub exists: bool,
     /// Whether it is in memory.
@@ -103,11 +116,13 @@ pub struct KeyPage {
 #[derive(Clone, Debug)]
 pub struct Router {
     catalog: Arc<Catalog>,
+    /// This host in its cluster, unless it's alone.
+    station: Option<Arc<Station>>,
 }
 
 impl Router {
-    pub(crate) fn new(catalog: Arc<Catalog>) -> Router {
-        Router { catalog }
+    pub(crate) fn new(catalog: Arc<Catalog>, station: Option<Arc<Station>>) -> Router {
+        Router { catalog, station }
     }
 
     /// Calls a method and waits for its reply. The turn goes on when this future is dropped.
@@ -118,6 +133,16 @@ impl Router {
             Ok(found) => found,
             Err(failure) => return refusal(failure),
         };
+        if call.stale && self.catalog.parts.cluster.is_some() {
+            let read = StaleRead {
+                id: call.id,
+                grain: &call.grain,
+                target: Target { method, read, revision },
+                args: call.args,
+                timeout: call.timeout,
+            };
+            return self.catalog.read_stale(&line, read).await;
+        }
         let work = Work::Call {
             method,
             args: call.args,
@@ -161,8 +186,15 @@ impl Router {
         Ok(self.catalog.sweep_status(&line))
     }
 
-    /// What is known of a grain.
+    /// What is known of a grain, by who holds it. May wait for other hosts: not for a thread that others need.
     pub fn status(&self, grain: &GrainName) -> Result<GrainStatus, CallFailure> {
+        match &self.catalog.parts.cluster {
+            None => self.status_here(grain),
+            Some(cluster) => Handle::current().block_on(self.status_there(cluster, grain)),
+        }
+    }
+
+    fn status_here(&self, grain: &GrainName) -> Result<GrainStatus, CallFailure> {
         let parts = &self.catalog.parts;
         let line = parts.modules.line(&grain.kind)?;
         let current = line.current();
@@ -171,6 +203,7 @@ impl Router {
             let status = driver.status();
             if status.is_loaded {
                 return Ok(GrainStatus {
+                    host: parts.storage.host(),
                     exists: status.exists,
                     resident: true,
                     revision: status.revision,
@@ -189,6 +222,7 @@ impl Router {
         let head = stored.as_ref().map(|stored| &stored.head);
         let durability = current.contract.durability;
         Ok(GrainStatus {
+            host: parts.storage.host(),
             exists: stored.as_ref().is_some_and(|stored| !stored.deleted),
             resident: false,
             revision: head.map_or(Revision(0), |head| head.revision),
@@ -224,11 +258,28 @@ impl Router {
 
     /// A number that names a grain's committed state, the same for equal states; `None` when it has none. Reads all of it.
     pub async fn digest(&self, grain: &GrainName) -> Result<Option<String>, CallFailure> {
-        self.catalog.digest(grain).await
+        match &self.catalog.parts.cluster {
+            None => self.catalog.digest(grain).await,
+            Some(cluster) => self.digest_there(cluster, grain).await,
+        }
     }
 
-    /// Keys of existing grains of a type that start with `prefix`, behind `after`: at most `limit`, in order.
+    /// Keys of existing grains of a type that start with `prefix`, behind `after`: at most `limit`, in order. May wait for other hosts: not
+    /// for a thread that others need.
     pub fn list(
+        &self,
+        kind: &GrainType,
+        prefix: &str,
+        after: Option<&GrainKey>,
+        limit: usize,
+    ) -> Result<KeyPage, CallFailure> {
+        match &self.catalog.parts.cluster {
+            None => self.list_here(kind, prefix, after, limit),
+            Some(cluster) => Handle::current().block_on(self.list_all(cluster, kind, prefix, after, limit)),
+        }
+    }
+
+    fn list_here(
         &self,
         kind: &GrainType,
         prefix: &str,
@@ -262,8 +313,21 @@ impl Router {
         timeout: Duration,
     ) -> Reply {
         let parts = &self.catalog.parts;
-        let token = parts.token();
         let deadline = parts.clock.time().plus_nanos(timeout.as_nanos() as u64);
+        if let Some(cluster) = &parts.cluster {
+            let parcel = Parcel {
+                id,
+                grain: grain.clone(),
+                work,
+                once,
+                chain: Arc::new([]),
+                deadline,
+                caller: None,
+                sender: None,
+            };
+            return self.catalog.reach(cluster, &parcel, None, Travel::default()).await;
+        }
+        let token = parts.token();
         let caller = Caller::Outside;
         let request = Request {
             token,
@@ -301,14 +365,4 @@ impl Router {
 fn unreadable(error: &impl fmt::Display) -> CallFailure {
     tracing::error!(%error, "storage can't be read");
     CallFailure::before(Code::Internal, "stored state can't be read; the host's log says why")
-}
-
-/// The reply to a request that reached no grain.
-fn refusal(failure: CallFailure) -> Reply {
-    Reply {
-        result: Err(failure),
-        seq: Seq(0),
-        revision: Revision(0),
-        durability: Durability::default(),
-    }
 }

@@ -61,6 +61,40 @@ metrics! {
     loads: IntCounter = "granary_loads_total";
     /// Calls that would have closed a circle of waits.
     deadlocks: IntCounter = "granary_deadlocks_total";
+    /// Calls that reached their grain on this host in a cluster, by how often they were passed on.
+    arrivals: Arrivals = "granary_cluster_arrivals_total";
+    /// Calls that this host sent on their way again, since their grain had moved or its host was gone.
+    resent: IntCounter = "granary_cluster_resent_total";
+}
+
+/// Calls by how often they were passed on until they found their grain.
+#[derive(Clone, Debug)]
+pub(crate) struct Arrivals {
+    by_hops: IntCounterVec,
+    each: [IntCounter; 4],
+}
+
+impl Arrivals {
+    fn new(name: &str, help: &str) -> Result<Arrivals, prometheus::Error> {
+        let by_hops = IntCounterVec::new(Opts::new(name, help), &["hops"])?;
+        let each = ["0", "1", "2", "3"].map(|hops| by_hops.with_label_values(&[hops]));
+        Ok(Arrivals { by_hops, each })
+    }
+
+    /// One that was passed on so often; three times is the most.
+    pub(crate) fn count(&self, hops: u8) {
+        self.each[usize::from(hops).min(self.each.len() - 1)].inc();
+    }
+}
+
+impl Collector for Arrivals {
+    fn desc(&self) -> Vec<&Desc> {
+        self.by_hops.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.by_hops.collect()
+    }
 }
 
 /// Evictions by their reason.

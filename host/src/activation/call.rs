@@ -2,6 +2,7 @@
 //!
 //! **Not here:** what a turn's end means for its grain (the machine).
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -11,13 +12,17 @@ use granary_core::api::{CallFailure, Code};
 use granary_core::id::{CallRoot, GrainId, GrainKey, GrainName, GrainType, Lsn, RequestId};
 use granary_core::message::{CALL_DEPTH_LIMIT, Caller, Once, Request, Work};
 use granary_core::reply_table::Outcome;
+use granary_core::routing::Travel;
 use granary_core::time::Time;
+use tokio::task::JoinSet;
 
 use super::answer::checked;
 use super::driver::Driver;
+use super::parcel::Parcel;
 use super::waiter::WaitEdge;
-use super::{Waiter, record};
-use crate::modules::Target;
+use super::{Catalog, Waiter, record};
+use crate::cluster::Handle;
+use crate::modules::{Line, Target};
 use crate::wasm::{
     Fault, FaultKind, GuestCall, GuestCallError, Instance, LogLevel, LogSource, Replies, TurnFailure, TurnHost,
 };
@@ -79,8 +84,8 @@ impl TurnCalls {
         }
     }
 
-    /// Sends one call on its way. Its reply, or why it couldn't be sent.
-    fn send(self: &Arc<Self>, call: GuestCall) -> Result<Sent, CallFailure> {
+    /// A call as a request that can go anywhere, or why it can't be one.
+    fn parcel(self: &Arc<Self>, call: GuestCall) -> Result<(Parcel, Arc<Line>), CallFailure> {
         let ordinal = self.ordinal.fetch_add(1, Ordering::Relaxed);
         let bad = |error: granary_core::id::NameError| CallFailure::before(Code::BadArguments, error.to_string());
         let grain = GrainName::new(
@@ -106,8 +111,29 @@ impl TurnCalls {
             fingerprint: Once::fingerprint(&work),
             client: client_of(self.driver.id()),
         });
-        let id = grain.id();
-        let Some(edge) = WaitEdge::new(&parts.waits, self.driver.id(), id) else {
+        let parcel = Parcel {
+            id: self.id,
+            grain,
+            work,
+            once,
+            chain: chain.clone(),
+            deadline: self.deadline,
+            caller: Some(self.driver.id()),
+            sender: None,
+        };
+        Ok((parcel, line))
+    }
+
+    fn stands_on(&self) -> Result<Arc<Catalog>, CallFailure> {
+        let catalog = self.driver.catalog();
+        catalog.ok_or_else(|| CallFailure::before(Code::Overloaded, "the host stops"))
+    }
+
+    /// Sends one call on its way on this host. Its reply, or why it couldn't be sent.
+    fn send(self: &Arc<Self>, call: GuestCall) -> Result<Sent, CallFailure> {
+        let (parcel, line) = self.parcel(call)?;
+        let (parts, grain) = (self.driver.parts(), parcel.grain);
+        let Some(edge) = WaitEdge::new(&parts.waits, self.driver.id(), grain.id()) else {
             parts.metrics.deadlocks.inc();
             let detail = format!(
                 "`{grain}` waits, through the calls of its turn, for `{}`, which calls it",
@@ -115,24 +141,61 @@ impl TurnCalls {
             );
             return Err(CallFailure::before(Code::Deadlock, detail));
         };
-        let catalog = self
-            .driver
-            .catalog()
-            .ok_or_else(|| CallFailure::before(Code::Overloaded, "the host stops"))?;
+        let catalog = self.stands_on()?;
         let token = parts.token();
         let request = Request {
             token,
-            id: self.id,
-            work,
+            id: parcel.id,
+            work: parcel.work,
             caller: Caller::Grain,
-            deadline: self.deadline,
-            chain: chain.clone(),
-            once,
+            deadline: parcel.deadline,
+            chain: parcel.chain,
+            once: parcel.once,
         };
         let waiting = parts.backlog.admit(&request)?;
         let (waiter, reply) = Waiter::new(Some(edge), waiting);
         let target = catalog.deliver(&grain, &line, request, waiter);
         Ok(Sent { target, token, reply })
+    }
+
+    /// Makes calls in a cluster, where each may go to another host. Calls to one grain go one after the other, all others at once.
+    async fn call_all(self: &Arc<Self>, cluster: &Handle, calls: Vec<GuestCall>) -> Vec<Result<Vec<u8>, CallFailure>> {
+        // Others must not see what this activation may yet lose.
+        if let Err(failure) = self.driver.settled(self.time_left()).await {
+            return calls.iter().map(|_| Err(failure.clone())).collect();
+        }
+        let mut results: Vec<_> = calls.iter().map(|_| None).collect();
+        let mut lanes: BTreeMap<GrainId, Vec<(usize, Parcel)>> = BTreeMap::new();
+        for (at, call) in calls.into_iter().enumerate() {
+            match self.parcel(call) {
+                Ok((parcel, _)) => lanes.entry(parcel.grain.id()).or_default().push((at, parcel)),
+                Err(failure) => results[at] = Some(Err(failure)),
+            }
+        }
+        let catalog = match self.stands_on() {
+            Ok(catalog) => catalog,
+            Err(failure) => return results.iter().map(|_| Err(failure.clone())).collect(),
+        };
+        let mut tasks = JoinSet::new();
+        for lane in lanes.into_values() {
+            let (catalog, cluster) = (catalog.clone(), cluster.clone());
+            tasks.spawn(async move {
+                let mut replies = Vec::with_capacity(lane.len());
+                for (at, parcel) in lane {
+                    let reply = catalog.reach(&cluster, &parcel, None, Travel::default()).await;
+                    replies.push((at, reply.result));
+                }
+                replies
+            });
+        }
+        while let Some(Ok(replies)) = tasks.join_next().await {
+            replies.into_iter().for_each(|(at, result)| results[at] = Some(result));
+        }
+        let stopped = || Err(CallFailure::before(Code::Overloaded, "the host stops"));
+        results
+            .into_iter()
+            .map(|result| result.unwrap_or_else(stopped))
+            .collect()
     }
 
     /// Who waits for a callee of this turn.
@@ -181,6 +244,10 @@ impl TurnHost for TurnHandle {
     fn invoke(&self, calls: Vec<GuestCall>) -> Replies {
         let turn = self.0.clone();
         Box::pin(async move {
+            if let Some(cluster) = turn.driver.parts().cluster.clone() {
+                let results = turn.call_all(&cluster, calls).await;
+                return results.into_iter().map(|result| result.map_err(call_error)).collect();
+            }
             // All are on their way before the first reply is waited for.
             let sent: Vec<_> = calls.into_iter().map(|call| turn.send(call)).collect();
             let mut replies = Vec::with_capacity(sent.len());
@@ -208,7 +275,7 @@ fn call_error(failure: CallFailure) -> GuestCallError {
     }
 }
 
-fn fault_end(fault: Fault) -> TurnEnd {
+pub(super) fn fault_end(fault: Fault) -> TurnEnd {
     let Fault {
         kind,
         message,

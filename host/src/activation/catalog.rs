@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex};
 use granary_core::id::{GrainId, GrainName};
 use granary_core::message::Request;
 
+use super::chase::FarCalls;
+use super::departure::Departures;
 use super::driver::Driver;
 use super::{Parts, Sweeps, Waiter};
 use crate::modules::Line;
@@ -25,6 +27,10 @@ pub(crate) struct Catalog {
     pub(crate) parts: Arc<Parts>,
     /// Types whose grains are being moved.
     pub(super) sweeps: Sweeps,
+    /// Grains that have gone to other hosts.
+    pub(super) departures: Departures,
+    /// Calls between this host and others.
+    pub(super) far: FarCalls,
 }
 
 impl Catalog {
@@ -35,6 +41,8 @@ impl Catalog {
             squeezing: Mutex::new(()),
             parts,
             sweeps: Sweeps::default(),
+            departures: Departures::default(),
+            far: FarCalls::default(),
         })
     }
 

@@ -5,16 +5,20 @@
 //!
 //! **Not here:** decisions. A condition on what a caller or a turn did belongs into the machine.
 
+mod standing;
+
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use granary_core::activation::{Activation, CommitOrder, Input, MoveEnd, Moved, Now, Output, TurnEnd};
 use granary_core::api::{CallFailure, Code, Durability};
 use granary_core::commit::{Change, Commit, Delta};
-use granary_core::id::{GrainId, GrainName, Lsn, Revision, Seq};
+use granary_core::id::{Ballot, GrainId, GrainName, Lsn, Revision, Seq};
 use granary_core::message::{Request, Token};
 use granary_core::time::Time;
+use tokio::sync::Notify;
 
+use super::agreement::{Standing, propose};
 use super::call::TurnCalls;
 use super::kept::Kept;
 use super::moving::Relocated;
@@ -34,6 +38,7 @@ pub(crate) struct Driver {
     catalog: Weak<Catalog>,
     parts: Arc<Parts>,
     state: Mutex<State>,
+    standing_changed: Notify,
 }
 
 struct State {
@@ -54,6 +59,8 @@ struct State {
     registered: Option<Lsn>,
     /// When a timer wakes the machine.
     alarm: Option<Time>,
+    /// How it stands with the cluster's agreement; unused on a host alone.
+    standing: Standing,
     last_error: Option<String>,
     /// Of the instance, also while the task has it.
     memory_bytes: u64,
@@ -81,6 +88,8 @@ struct After {
     dropped: Option<Box<Residence>>,
     spawn: bool,
     gone: bool,
+    /// The activation ends in peace: the replicas are told.
+    close: bool,
     register: Option<Lsn>,
     alarm: Option<Time>,
 }
@@ -121,6 +130,7 @@ impl Driver {
             origin: None,
             registered: None,
             alarm: None,
+            standing: Standing::default(),
             last_error: None,
             memory_bytes: 0,
         };
@@ -131,6 +141,7 @@ impl Driver {
             catalog,
             parts,
             state: Mutex::new(state),
+            standing_changed: Notify::new(),
         })
     }
 
@@ -202,8 +213,16 @@ impl Driver {
         }
     }
 
-    fn now(&self) -> Now {
-        self.parts.now(self.line.revision())
+    fn now(&self, state: &State) -> Now {
+        let now = self.parts.now(self.line.revision());
+        match self.parts.cluster {
+            None => now,
+            // A commit's place is its number: what it waits for is its own quorum, not a log.
+            Some(_) => Now {
+                durable: Lsn(state.standing.committed.0),
+                ..now
+            },
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -214,7 +233,8 @@ impl Driver {
     fn step(self: &Arc<Self>, mut state: MutexGuard<'_, State>, input: Input) -> Option<(Request, Waiter)> {
         let mut after = After::default();
         let mut out = Vec::new();
-        state.machine.handle(self.now(), input, &mut out);
+        let now = self.now(&state);
+        state.machine.handle(now, input, &mut out);
         let mut at = 0;
         while at < out.len() {
             // An order to commit is answered at once; what the machine says to that comes last.
@@ -224,6 +244,7 @@ impl Driver {
         }
         if let Some(place) = state.machine.waits_for()
             && state.registered.is_none()
+            && self.parts.cluster.is_none()
         {
             state.registered = Some(place);
             after.register = Some(place);
@@ -249,7 +270,8 @@ impl Driver {
             Output::Move => state.job = Some(Job::Move),
             Output::Commit(order) => {
                 let appended = self.append(state, order);
-                state.machine.handle(self.now(), appended, out);
+                let now = self.now(state);
+                state.machine.handle(now, appended, out);
             }
             Output::Keep => {
                 if let Some(delta) = state.taken.take() {
@@ -273,7 +295,11 @@ impl Driver {
             Output::Return(request) => {
                 after.returned = state.waiters.remove(request.token).map(|waiter| (request, waiter));
             }
-            Output::Gone => after.gone = true,
+            Output::Gone => {
+                after.gone = true;
+                after.close = !state.standing.is_over;
+                state.standing.is_gone = true;
+            }
         }
     }
 
@@ -301,7 +327,10 @@ impl Driver {
             change,
             replies: order.replies,
         };
-        let appended = self.parts.storage.append(&commit);
+        let appended = match &self.parts.cluster {
+            Some(cluster) => propose(cluster, self.id, &commit),
+            None => self.parts.storage.append(&commit),
+        };
         origin.prev_hash = appended.hash;
         Input::Appended {
             lsn: appended.lsn,
@@ -318,10 +347,14 @@ impl Driver {
         if let Some(place) = after.register {
             self.parts.release.register(place, self.clone());
         }
-        if after.gone
-            && let Some(catalog) = self.catalog.upgrade()
-        {
+        if let Some(catalog) = self.catalog.upgrade().filter(|_| after.gone) {
             catalog.remove(self);
+        }
+        if let Some(cluster) = self.parts.cluster.as_ref().filter(|_| after.close) {
+            cluster.close(self.id, self.lock().standing.heir);
+        }
+        if after.gone {
+            self.standing_changed.notify_waiters();
         }
         if let Some(at) = after.alarm {
             self.parts.metrics.backoffs.inc();
@@ -367,13 +400,16 @@ impl Driver {
         let mut state = self.lock();
         let input = match result {
             Ok((residence, loaded, origin)) => {
+                // All that a quorum has promised to know.
+                state.standing.committed = state.standing.committed.max(loaded.seq);
                 state.memory_bytes = residence.memory_bytes();
                 state.residence = Some(Box::new(residence));
                 state.origin = Some(origin);
                 Input::Loaded(loaded)
             }
             Err(failure) => {
-                let is_new = state.origin.is_none() && failure.code == Code::Overloaded;
+                let is_passing = matches!(failure.code, Code::Overloaded | Code::Moved | Code::NoQuorum);
+                let is_new = state.origin.is_none() && is_passing;
                 self.step(state, Input::LoadFailed(failure));
                 if is_new {
                     // Nothing is known of the grain that would be worth a place in the catalog: calls to many keys, all refused, must
@@ -426,6 +462,10 @@ impl Driver {
 
     /// Whether a turn can start, so that its commit can't fail.
     pub(super) fn admit(&self, may_commit: bool) -> Result<(), CallFailure> {
+        if self.parts.cluster.is_some() && self.standing().is_isolated {
+            let detail = "too few of the hosts that keep this grain's copies can be reached from here";
+            return Err(CallFailure::before(Code::NoQuorum, detail));
+        }
         if !may_commit {
             return Ok(());
         }
@@ -497,6 +537,17 @@ impl Driver {
 
     pub(super) fn line(&self) -> &Arc<Line> {
         &self.line
+    }
+
+    /// The ballot and the hash of the last commit, once something has been loaded.
+    pub(super) fn last(&self) -> Option<(Ballot, [u8; 16])> {
+        let state = self.lock();
+        state.origin.as_ref().map(|origin| (origin.ballot, origin.prev_hash))
+    }
+
+    /// The last commit that was given out.
+    pub(super) fn seq(&self) -> Seq {
+        self.lock().machine.seq()
     }
 
     /// `volatile`: what no commit holds yet, for a restore.

@@ -5,11 +5,14 @@
 //!
 //! **Not here:** what happens to a request (the machine), HTTP, where the bytes go.
 
+mod agreement;
 mod answer;
 mod backlog;
 mod budget;
 mod call;
 mod catalog;
+mod chase;
+mod departure;
 mod digest;
 mod driver;
 mod eviction;
@@ -18,12 +21,16 @@ mod growth;
 mod keeper;
 mod kept;
 mod moving;
+mod parcel;
 mod parts;
+mod peers;
+mod reach;
 mod record;
 mod release;
 mod residence;
 mod restore;
 mod room;
+mod stale;
 mod sweep;
 mod translate;
 mod waiter;
@@ -32,9 +39,13 @@ pub use crate::modules::{UpgradeFailure, UpgradeStatus};
 pub(crate) use backlog::{Backlog, BacklogLimits};
 pub(crate) use budget::{Budget, BudgetLimits, Meter, default_budget, fix_threshold};
 pub(crate) use catalog::Catalog;
+pub(crate) use driver::Driver;
 pub(crate) use growth::Growing;
 pub(crate) use keeper::Keeper;
+pub(crate) use parcel::Parcel;
 pub(crate) use parts::Parts;
+pub(crate) use reach::refusal;
 pub(crate) use release::Release;
+pub(crate) use stale::StaleRead;
 pub(crate) use sweep::Sweeps;
 pub(crate) use waiter::Waiter;

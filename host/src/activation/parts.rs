@@ -1,6 +1,6 @@
 //! What every driver needs of its host.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::{Backlog, Budget, Release};
 use crate::clock::Clock;
+use crate::cluster;
 use crate::modules::Modules;
 use crate::snapshot::Tracking;
 use crate::storage::Storage;
@@ -35,6 +36,10 @@ pub(crate) struct Parts {
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
     pub(crate) move_timeout: Duration,
+    /// The cluster, unless this host is alone.
+    pub(crate) cluster: Option<cluster::Handle>,
+    /// This host takes no new grains: it's to go.
+    pub(crate) draining: AtomicBool,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tokens: AtomicU64,
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use granary_core::activation::Loaded;
 use granary_core::api::{CallFailure, Code};
 use granary_core::commit::Delta;
-use granary_core::id::Ballot;
+use granary_core::id::{Ballot, Lsn, Seq};
 
 use super::budget::Charge;
 use super::driver::Driver;
@@ -33,34 +33,38 @@ impl Driver {
     /// Brings the grain into memory in the state of its last commit, with what is `kept` in memory laid
     /// over it. `room` is raised to what that takes.
     pub(super) async fn restore(
-        &self,
+        self: &Arc<Self>,
         kept: Option<(Arc<Deployment>, Delta)>,
         room: &mut Charge,
     ) -> Result<(Residence, Loaded, Origin), CallFailure> {
         let parts = self.parts();
         // Reading and applying block this thread; more of them at a time would take more memory than was charged.
-        let one_of_few = parts.restores.acquire().await;
-        let stored = parts.storage.load(self.name()).map_err(|error| {
-            tracing::error!(grain = %self.name(), %error, "a grain can't be loaded");
-            CallFailure::before(
-                Code::Internal,
-                "the grain's stored state can't be read; the host's log says why",
-            )
-        })?;
+        let (one_of_few, stored, begun) = match &parts.cluster {
+            None => (Some(parts.restores.acquire().await), self.stored()?, None),
+            Some(cluster) => {
+                let begun = self.begin(cluster).await?;
+                (None, begun.stored, Some((begun.ballot, begun.last)))
+            }
+        };
         // Compiling an older revision takes long; others must not wait for that.
         drop(one_of_few);
         let deployment = self.deployment(stored.as_ref(), kept.as_ref()).await?;
         let (revision, durability) = (deployment.revision, deployment.contract.durability);
         let head = stored.as_ref().map(|stored| &stored.head);
+        let (ballot, (last, prev_hash)) = begun.unwrap_or_else(|| {
+            let ballot = parts.ballot(head.map(|head| &head.ballot));
+            (ballot, head.map_or((Seq(0), [0; 16]), |head| (head.seq, head.hash)))
+        });
         let origin = Origin {
-            ballot: parts.ballot(head.map(|head| &head.ballot)),
-            prev_hash: head.map_or([0; 16], |head| head.hash),
+            ballot,
+            prev_hash,
             deployment: deployment.clone(),
         };
         let (mut deltas, loaded) = match stored {
             None => (
                 Vec::new(),
                 Loaded {
+                    seq: last,
                     revision,
                     durability,
                     ..Loaded::default()
@@ -77,7 +81,8 @@ impl Driver {
                 Loaded {
                     seq: head.seq,
                     exists: !deleted,
-                    lsn,
+                    // In a cluster all that an activation begins with is committed.
+                    lsn: if begun.is_some() { Lsn(0) } else { lsn },
                     revision,
                     durability,
                     replies,
@@ -89,6 +94,16 @@ impl Driver {
         let _one_of_few = parts.restores.acquire().await;
         let residence = self.residence(deployment, &deltas)?;
         Ok((residence, loaded, origin))
+    }
+
+    fn stored(&self) -> Result<Option<Stored>, CallFailure> {
+        self.parts().storage.load(self.name()).map_err(|error| {
+            tracing::error!(grain = %self.name(), %error, "a grain can't be loaded");
+            CallFailure::before(
+                Code::Internal,
+                "the grain's stored state can't be read; the host's log says why",
+            )
+        })
     }
 
     /// An instance; when all room is taken, an idle grain leaves for it.

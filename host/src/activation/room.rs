@@ -6,6 +6,8 @@
 //!
 //! **Not here:** the restore ([`restore`](super::restore)), how much there is ([`budget`](super::budget)).
 
+use std::sync::Arc;
+
 use granary_core::activation::Loaded;
 use granary_core::api::{CallFailure, Code};
 use granary_core::commit::Delta;
@@ -18,11 +20,11 @@ use super::residence::Residence;
 use super::restore::Origin;
 
 /// Any grain takes this: its instance, a stack, the first pages that it touches.
-const INSTANCE_BYTES: u64 = 192 << 10;
+pub(super) const INSTANCE_BYTES: u64 = 192 << 10;
 
 impl Driver {
     /// Restores the grain once there is room for it.
-    pub(super) async fn restore_in_room(&self) -> Result<(Residence, Loaded, Origin), CallFailure> {
+    pub(super) async fn restore_in_room(self: &Arc<Self>) -> Result<(Residence, Loaded, Origin), CallFailure> {
         let parts = self.parts();
         let until = Instant::now() + parts.budget.patience();
         let mut need = INSTANCE_BYTES;

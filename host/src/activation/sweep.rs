@@ -13,9 +13,10 @@ use std::time::Duration;
 use granary_core::api::{CallFailure, Code};
 use granary_core::id::{GrainKey, GrainName, GrainType, RequestId, Revision};
 use granary_core::message::{Caller, Request, Work};
+use granary_core::routing::Travel;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::{Catalog, UpgradeStatus, Waiter};
+use super::{Catalog, Parcel, UpgradeStatus, Waiter};
 use crate::modules::Line;
 
 /// Grains that move at the same time. More would only wait for processors, and take room from grains that are called.
@@ -222,13 +223,28 @@ async fn ask(catalog: &Arc<Catalog>, line: &Arc<Line>, grain: &GrainName) -> Res
         }
     }
     let timeout = parts.move_timeout * 2;
+    let deadline = parts.clock.time().plus_nanos(timeout.as_nanos() as u64);
+    if let Some(cluster) = &parts.cluster {
+        let parcel = Parcel {
+            id: RequestId([0; 16]),
+            grain: grain.clone(),
+            work: Work::Move,
+            once: None,
+            chain: Arc::new([]),
+            deadline,
+            caller: None,
+            sender: None,
+        };
+        let reply = catalog.reach(cluster, &parcel, None, Travel::default()).await;
+        return reply.result.map(drop);
+    }
     let token = parts.token();
     let request = Request {
         token,
         id: RequestId([0; 16]),
         work: Work::Move,
         caller: Caller::Outside,
-        deadline: parts.clock.time().plus_nanos(timeout.as_nanos() as u64),
+        deadline,
         chain: Arc::new([]),
         once: None,
     };

@@ -34,29 +34,9 @@ impl Driver {
             return Ok(request);
         }
         let meant = self.parts().modules.numbered(self.line(), *revision).await?;
-        if meant.module == running.module {
-            return Ok(request);
-        }
-        let (_, meant) = meant
-            .contract
-            .method(method)
-            .ok_or_else(|| CallFailure::before(Code::UnknownMethod, format!("there is no method `{method}`")))?;
-        let (_, found) = running.contract.method(method).ok_or_else(|| {
-            let detail = format!("it has no method `{method}`; {}", self.why_here(running));
-            CallFailure::before(Code::UnknownMethod, detail)
-        })?;
-        if *read && found.kind == MethodKind::Write {
-            // Its turn would change the state without a commit.
-            let detail = format!(
-                "`{method}` only reads in revision {} but writes in revision {}; {}",
-                revision.0,
-                running.revision.0,
-                self.why_here(running)
-            );
-            return Err(CallFailure::before(Code::UpgradeFailed, detail));
-        }
-        *args = reorder(args, meant, found)
-            .map_err(|what| CallFailure::before(Code::BadArguments, format!("{what}; {}", self.why_here(running))))?;
+        let wanted = (&**method, *read, &args[..]);
+        *args = between(&meant, running, wanted)
+            .map_err(|(code, what)| CallFailure::before(code, format!("{what}; {}", self.why_here(running))))?;
         Ok(request)
     }
 
@@ -70,6 +50,35 @@ impl Driver {
             None => format!("the grain is on revision {revision}"),
         }
     }
+}
+
+/// A method's arguments made for `meant` as `running` takes them, or why it has no way to do that. `read`: the caller means a read.
+pub(super) fn between(
+    meant: &Deployment,
+    running: &Deployment,
+    (method, read, args): (&str, bool, &[u8]),
+) -> Result<Vec<u8>, (Code, String)> {
+    if meant.module == running.module {
+        return Ok(args.to_vec());
+    }
+    let unknown = |what: String| (Code::UnknownMethod, what);
+    let (_, asked) = meant
+        .contract
+        .method(method)
+        .ok_or_else(|| unknown(format!("there is no method `{method}`")))?;
+    let (_, found) = running
+        .contract
+        .method(method)
+        .ok_or_else(|| unknown(format!("it has no method `{method}`")))?;
+    if read && found.kind == MethodKind::Write {
+        // Its turn would change the state without a commit.
+        let what = format!(
+            "`{method}` only reads in revision {} but writes in revision {}",
+            meant.revision.0, running.revision.0
+        );
+        return Err((Code::UpgradeFailed, what));
+    }
+    reorder(args, asked, found).map_err(|what| (Code::BadArguments, what))
 }
 
 /// Arguments made for `meant`, in the order of `found`. What the one has and the other hasn't may only be null.

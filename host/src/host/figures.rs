@@ -1,5 +1,6 @@
 //! What `/metrics` shows of parts that count for themselves.
 
+use crate::cluster::StationCounts;
 use crate::storage::StorageStats;
 use crate::telemetry::Figure;
 
@@ -64,3 +65,30 @@ pub(super) const UPGRADE_FIGURES: [Figure<u64>; 1] = [(
     "Grains that are known to be on an older revision because moving them failed.",
     |stuck| *stuck,
 )];
+
+/// What `/metrics` shows of the cluster.
+pub(super) const CLUSTER_FIGURES: [Figure<StationCounts>; 5] = [
+    (
+        "granary_cluster_sent_bytes_total",
+        "Bytes of UDP sent to other hosts.",
+        |counts| counts.sent,
+    ),
+    (
+        "granary_cluster_received_bytes_total",
+        "Bytes of UDP received from other hosts.",
+        |counts| counts.received,
+    ),
+    (
+        "granary_cluster_refused_connections_total",
+        "Connections of strangers, or of hosts that aren't who they say, that were refused.",
+        |counts| counts.refused,
+    ),
+    ("granary_cluster_other_hosts", "Other hosts that answer.", |counts| {
+        counts.others
+    }),
+    (
+        "granary_cluster_configuration",
+        "The number of the configuration in force.",
+        |counts| counts.configuration,
+    ),
+];

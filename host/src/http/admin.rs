@@ -3,15 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{Router, get, post};
 use granary_core::api::Code;
 use http_body_util::Either;
-use serde_json::json;
 
+use super::cluster;
 use super::error::Refusal;
 use super::exchange::{Api, Caller};
 use super::inside::Inside;
@@ -30,7 +29,10 @@ pub(super) fn routes<H: Inside>(api: Arc<Api<H>>) -> Router {
             "/v1/modules/{type}/upgrade",
             get(upgrades::status::<H>).post(upgrades::start::<H>),
         )
-        .route("/v1/cluster", get(cluster::<H>))
+        .route("/v1/cluster", get(cluster::view::<H>))
+        .route("/v1/cluster/token", post(cluster::token::<H>))
+        .route("/v1/cluster/drain", post(cluster::drain::<H>))
+        .route("/v1/cluster/move", post(cluster::relocate::<H>))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz::<H>))
         .route("/metrics", get(metrics::<H>))
@@ -51,35 +53,6 @@ pub(super) fn refuse(refusal: Refusal, caller: &Caller) -> Response {
     });
     response.extensions_mut().insert(code);
     response
-}
-
-/// Hosts of the cluster as this one sees them. So far there is no other.
-async fn cluster<H: Inside>(State(api): Shared<H>) -> Response {
-    let facts = &api.facts;
-    let host = facts.host.to_string();
-    let memory = api.inside.memory();
-    Json(json!({
-        "host": host,
-        "address": facts.address.to_string(),
-        "version": env!("CARGO_PKG_VERSION"),
-        "uptime_ms": facts.started.elapsed().as_millis() as u64,
-        "dirty_tracking": facts.dirty_tracking,
-        "dirty_tracking_reason": facts.dirty_tracking_reason,
-        "memory": {
-            "budget_bytes": memory.budget_bytes,
-            "taken_bytes": memory.taken_bytes,
-            "private_bytes": memory.private_bytes,
-            "grain_bytes": memory.grain_bytes,
-            "table_bytes": memory.table_bytes,
-            "grains_in_memory": memory.grains,
-            "grains_waiting": memory.waiting,
-            "evicted_idle": memory.evicted_idle,
-            "evicted_for_memory": memory.evicted_for_memory,
-            "evicted_for_slots": memory.evicted_for_slots,
-        },
-        "members": [{ "host": host, "address": facts.address.to_string() }],
-    }))
-    .into_response()
 }
 
 /// The process runs and answers.

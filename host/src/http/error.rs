@@ -154,7 +154,9 @@ fn status(failure: &CallFailure) -> StatusCode {
 /// How long waiting helps, where it does.
 fn retry_after_seconds(code: Code) -> Option<&'static str> {
     match code {
-        Code::MailboxFull | Code::Quota | Code::Overloaded | Code::NoQuorum | Code::InProgress => Some("1"),
+        Code::MailboxFull | Code::Quota | Code::Overloaded | Code::NoQuorum | Code::Moved | Code::InProgress => {
+            Some("1")
+        }
         Code::DiskReserve => Some("30"),
         _ => None,
     }
@@ -223,6 +225,7 @@ fn title(code: Code) -> &'static str {
         Code::NotImplemented => "Not built yet",
         Code::Overloaded => "The host is at a limit",
         Code::NoQuorum => "Too few replicas can be reached",
+        Code::Moved => "The grain is on another host",
         Code::Deadline => "The deadline passed",
         Code::DiskReserve => "Free disk space is below the reserve",
         Code::Deadlock => "The calls wait for each other",

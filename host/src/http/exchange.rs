@@ -201,7 +201,7 @@ where
 fn allow_origin(headers: &mut HeaderMap, origin: HeaderValue) {
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.insert(header::VARY, HeaderValue::from_static("origin"));
-    let exposed = "granary-request-id, granary-seq, granary-revision, granary-durability, granary-host, retry-after";
+    let exposed = "granary-request-id, granary-seq, granary-revision, granary-durability, granary-read, granary-host, retry-after";
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
 }
 
@@ -212,7 +212,7 @@ fn preflight_reply() -> Response {
     let headers = response.headers_mut();
     let methods = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE");
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
-    let allowed = "authorization, content-type, idempotency-key, granary-timeout, traceparent";
+    let allowed = "authorization, content-type, idempotency-key, granary-timeout, granary-read, traceparent";
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     response

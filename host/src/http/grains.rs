@@ -51,9 +51,9 @@ async fn status<H: Inside>(api: &Arc<Api<H>>, grain: GrainName, with_digest: boo
     let mut document = json!({
         "type": grain.kind.as_str(),
         "key": grain.key.as_str(),
+        "host": status.host.to_string(),
         "exists": status.exists,
         "resident": status.resident,
-        "host": api.facts.host.to_string(),
         "revision": status.revision.0,
         "current_revision": current.0,
         "ballot": status.ballot,

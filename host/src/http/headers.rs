@@ -15,6 +15,8 @@ use crate::router::IdempotencyKey;
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// How long the caller waits.
 pub(super) const TIMEOUT: HeaderName = HeaderName::from_static("granary-timeout");
+/// `stale`: a read may be answered by a copy. In the reply: it was asked for so.
+pub(super) const READ: HeaderName = HeaderName::from_static("granary-read");
 /// W3C trace context.
 pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// The request's id, in every reply.
@@ -82,6 +84,22 @@ pub(super) fn idempotency(headers: &HeaderMap, client: &Client) -> Result<Option
             "the header idempotency-key has 1 to {IDEMPOTENCY_KEY_LIMIT} visible ASCII characters and no spaces"
         ))),
     }
+}
+
+/// Reads `granary-read`.
+pub(super) fn stale(headers: &HeaderMap) -> Result<bool, CallFailure> {
+    match single(headers, &READ)?.map(HeaderValue::as_bytes) {
+        None => Ok(false),
+        Some(b"stale") => Ok(true),
+        Some(_) => Err(bad(
+            "the header granary-read is `stale`, for an answer that may be old; without it a read sees all that was acknowledged".into(),
+        )),
+    }
+}
+
+/// The reply may be old, and was asked for so.
+pub(super) fn mark_stale(headers: &mut HeaderMap) {
+    headers.insert(READ, HeaderValue::from_static("stale"));
 }
 
 /// Reads `granary-timeout`.
@@ -188,6 +206,13 @@ mod tests {
             token: None,
             address: "::ffff:10.0.0.7".parse().unwrap(),
         }
+    }
+
+    #[test]
+    fn a_read_is_stale_when_it_says_so() {
+        assert_eq!(stale(&HeaderMap::new()).ok(), Some(false));
+        assert_eq!(stale(&one(READ, b"stale")).ok(), Some(true));
+        assert!(stale(&one(READ, b"fresh")).unwrap_err().detail.contains("`stale`"));
     }
 
     #[test]

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use granary_core::api::CallFailure;
-use granary_core::id::{GrainKey, GrainName, GrainType, ModuleHash, RequestId, Revision};
+use granary_core::id::{GrainKey, GrainName, GrainType, HostId, ModuleHash, RequestId, Revision};
 use granary_core::message::Reply;
 
 use crate::description::Contract;
 use crate::modules::{Deployment, Modules, RevisionSummary};
-use crate::router::{GrainStatus, Invocation, KeyPage, MemoryStatus, Router, UpgradeStatus};
+use crate::router::{ClusterView, GrainStatus, Invocation, KeyPage, MemoryStatus, Router, UpgradeStatus};
 
 /// A type's current revision, as far as HTTP needs it: a [`Deployment`] without its code.
 #[derive(Clone, Debug)]
@@ -47,6 +47,10 @@ pub(super) trait Inside: Send + Sync + 'static {
     fn current(&self, kind: &GrainType) -> Option<Deployed>;
     fn all(&self) -> Vec<Deployed>;
     fn memory(&self) -> MemoryStatus;
+    fn cluster(&self) -> impl Future<Output = Option<ClusterView>> + Send;
+    fn token(&self, holds: Duration) -> Result<String, CallFailure>;
+    fn drain(&self) -> Result<(), CallFailure>;
+    fn relocate(&self, grain: &GrainName, to: HostId) -> impl Future<Output = Result<u64, CallFailure>> + Send;
 }
 
 /// The real one.
@@ -118,6 +122,22 @@ impl Inside for Host {
 
     fn memory(&self) -> MemoryStatus {
         self.router.memory()
+    }
+
+    fn cluster(&self) -> impl Future<Output = Option<ClusterView>> + Send {
+        self.router.cluster()
+    }
+
+    fn token(&self, holds: Duration) -> Result<String, CallFailure> {
+        self.router.token(holds)
+    }
+
+    fn drain(&self) -> Result<(), CallFailure> {
+        self.router.drain()
+    }
+
+    fn relocate(&self, grain: &GrainName, to: HostId) -> impl Future<Output = Result<u64, CallFailure>> + Send {
+        self.router.relocate(grain, to)
     }
 }
 

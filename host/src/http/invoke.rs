@@ -7,6 +7,7 @@ use axum::http::request::Parts;
 use axum::http::{self, Method};
 use granary_core::api::{CallFailure, Code, Committed};
 use granary_core::id::{GrainName, GrainType};
+use granary_core::message::Reply;
 use hyper::body::Body;
 
 use super::error::Refusal;
@@ -36,6 +37,11 @@ where
     let by_query = by_query(&parts.method, described)?;
     let timeout = headers::timeout(&parts.headers, &api.config)?;
     let idempotency = headers::idempotency(&parts.headers, &caller.client)?;
+    let stale = headers::stale(&parts.headers)?;
+    if stale && described.kind != MethodKind::Read {
+        let detail = format!("`{method}` may change its grain: only a read can be stale");
+        return Err(Refusal::new(Code::BadArguments, detail));
+    }
     let depth_limit = api.config.depth_limit;
     let _place = api.place()?;
     // The body's share of the memory is held until the reply is there: until then its bytes are.
@@ -66,24 +72,33 @@ where
         args,
         timeout,
         idempotency,
+        stale,
     };
-    let mut reply = api.inside.invoke(invocation).await;
-    match std::mem::replace(&mut reply.result, Ok(Vec::new())) {
-        Ok(value) => {
-            let value = if value.is_empty() { b"null".to_vec() } else { value };
-            let Some(value) = api.body_memory.keep(value).await else {
-                return Err(Refusal::of_reply(no_room(described.kind), reply));
-            };
-            let mut response = http::Response::new(full(value));
-            headers::json(response.headers_mut());
-            headers::stamp(response.headers_mut(), &reply);
-            if by_query {
-                headers::not_cached(response.headers_mut());
-            }
-            Ok(response)
-        }
-        Err(failure) => Err(Refusal::of_reply(failure, reply)),
+    let reply = api.inside.invoke(invocation).await;
+    let mut response = respond(api, described.kind, reply).await?;
+    if stale {
+        headers::mark_stale(response.headers_mut());
     }
+    if by_query {
+        headers::not_cached(response.headers_mut());
+    }
+    Ok(response)
+}
+
+/// What a grain has answered, as a response.
+async fn respond<H>(api: &Api<H>, kind: MethodKind, mut reply: Reply) -> Result<Response, Refusal> {
+    let value = match std::mem::replace(&mut reply.result, Ok(Vec::new())) {
+        Ok(value) if value.is_empty() => b"null".to_vec(),
+        Ok(value) => value,
+        Err(failure) => return Err(Refusal::of_reply(failure, reply)),
+    };
+    let Some(value) = api.body_memory.keep(value).await else {
+        return Err(Refusal::of_reply(no_room(kind), reply));
+    };
+    let mut response = http::Response::new(full(value));
+    headers::json(response.headers_mut());
+    headers::stamp(response.headers_mut(), &reply);
+    Ok(response)
 }
 
 /// A type's current module.

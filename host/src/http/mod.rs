@@ -7,7 +7,8 @@
 //! | `/v1/grains/{type}` | GET | `grains` |
 //! | `/v1/modules`, `/v1/modules/{type}` | GET, PUT | `modules` |
 //! | `/v1/modules/{type}/rollback`, `.../upgrade` | POST, GET | `upgrades` |
-//! | `/v1/cluster`, `/healthz`, `/readyz`, `/metrics` | GET | `admin` |
+//! | `/v1/cluster`, `/v1/cluster/token`, `.../drain`, `.../move` | GET, POST | `cluster` |
+//! | `/healthz`, `/readyz`, `/metrics` | GET | `admin` |
 //! | `/v1/logs`, `/v1/openapi.json`, `/` | GET: not built yet, and says so | `admin` |
 //!
 //! A connection (`server`) hands each request to `exchange`, which checks where it comes from (`security`), finds its
@@ -21,6 +22,7 @@
 mod admin;
 mod args;
 mod body;
+mod cluster;
 mod config;
 mod connection;
 mod depth;

@@ -125,6 +125,7 @@ pub(super) fn summary(deployment: &Deployed) -> Value {
         "blake3": deployment.module.to_string(),
         "deployed_at_ms": deployment.at_ms,
         "durability": contract.durability.as_str(),
+        "placement": contract.placement.as_str(),
         "methods": methods,
     })
 }

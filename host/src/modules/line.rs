@@ -105,6 +105,17 @@ impl Line {
         }
     }
 
+    /// Takes what others have made current, with the records that are new here.
+    pub(super) fn follow(&self, deployment: Arc<Deployment>, new: Vec<ModuleRecord>) {
+        let mut records = self.records();
+        let is_new = |known: &ModuleRecord| new.iter().all(|record| record.revision != known.revision);
+        records.retain(is_new);
+        records.extend(new);
+        records.sort_by_key(|record| record.revision);
+        drop(records);
+        self.advance(deployment, None);
+    }
+
     pub(super) async fn older(&self) -> tokio::sync::MutexGuard<'_, Older> {
         self.older.lock().await
     }

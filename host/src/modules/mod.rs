@@ -3,13 +3,15 @@
 //! A deploy validates, compiles and describes before it stores anything; the revision's record is written last. What fails on
 //! the way leaves nothing behind but, at most, module bytes that no record names.
 
+mod agreed;
 mod compat;
 mod line;
 mod stuck;
+mod table;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, RwLock, RwLockWriteGuard};
 
 use granary_core::api::{CallFailure, Code};
 use granary_core::id::{GrainType, ModuleHash, Revision};
@@ -22,6 +24,7 @@ use crate::wasm::{Engine, Module, ModuleError, Prepared};
 
 pub(crate) use self::line::{Line, Target};
 pub use self::stuck::{UpgradeFailure, UpgradeStatus};
+pub(crate) use self::table::{Agree, Agreeing, Change, Table};
 
 /// A deployed revision of a type.
 #[derive(Clone)]
@@ -81,6 +84,8 @@ struct Shared {
     broken: RwLock<BTreeMap<GrainType, Broken>>,
     /// One deploy or rollback at a time: compiling takes all cores anyway, and revisions are numbered.
     deploying: Mutex<()>,
+    /// How revisions are numbered in a cluster; a host alone numbers them itself.
+    agreement: OnceLock<Arc<dyn Agree>>,
 }
 
 /// A type whose current module can't be loaded: its file is damaged or gone. The other types are served.
@@ -116,6 +121,7 @@ impl Modules {
             lines: RwLock::default(),
             broken: RwLock::default(),
             deploying: Mutex::new(()),
+            agreement: OnceLock::new(),
         };
         let modules = Modules {
             shared: Arc::new(shared),
@@ -265,6 +271,9 @@ impl Shared {
         allow_breaking: bool,
     ) -> Result<(Arc<Deployment>, bool), CallFailure> {
         let _one = self.deploying.lock().await;
+        if let Some(by) = self.agreement.get() {
+            return self.deploy_agreed(by, kind, bytes, allow_breaking).await;
+        }
         let module = ModuleHash(*blake3::hash(&bytes).as_bytes());
         let line = self.line(&kind);
         let current = line.as_ref().map(|line| line.current());
@@ -321,6 +330,9 @@ impl Shared {
             );
             CallFailure::before(Code::NoRevision, detail)
         })?;
+        if let Some(by) = self.agreement.get() {
+            return self.switch_agreed(by, &kind, (current, before.revision)).await;
+        }
         let deployment = self.revision(&line, before.revision, before.module).await?;
         let (shared, revision) = (self.clone(), before.revision);
         let of = kind.clone();

@@ -260,7 +260,7 @@ impl Checkpointer {
         written.append(&mut self.apply(chunk)?);
         self.heads.flush().map_err(unretryable)?;
         for (grain, seq) in &written {
-            self.index.drop_upto(grain, *seq);
+            self.index.drop_upto(grain, *seq, durable);
         }
         let first_kept = listed.iter().filter(|(grain, _)| stuck.contains(&grain));
         let first_kept = first_kept.map(|(_, segment)| *segment).min();

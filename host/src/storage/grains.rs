@@ -10,12 +10,13 @@
 //! grain's lie between those of all others, and each would cost a system call.
 
 use std::borrow::Cow;
+use std::ops::Bound;
 
-use granary_core::commit::{Change, Commit, Delta};
+use granary_core::commit::{Change, Commit, Delta, Head};
 use granary_core::id::{GrainName, Lsn, Seq};
 use granary_core::reply_table::ReplyTable;
 
-use super::heads::{Heads, Table, grain_key};
+use super::heads::{Heads, Table, grain_in_key, grain_key};
 use super::image_files::ImageFiles;
 use super::index::{Entry, Index};
 use super::log::{CommitLog, Records};
@@ -105,13 +106,19 @@ impl Sources<'_> {
     ) -> Result<Option<Assembled>, StorageError> {
         let entries = self.entries(grain, upto);
         let old_value = self.head_value(grain)?;
-        let image_seq = old_value.as_ref().map_or(Seq(0), |value| value.head.seq);
+        // A copy of a whole state, and what follows it, needs no image; one that is there may be of a history that was given up.
+        let copy = entries.iter().rposition(|entry| entry.whole);
+        let image_seq = match copy {
+            Some(_) => Seq(0),
+            None => old_value.as_ref().map_or(Seq(0), |value| value.head.seq),
+        };
         let last_lsn = entries
             .last()
             .filter(|last| last.seq >= image_seq)
             .map(|last| last.position.lsn);
-        let fresh = &entries[entries.partition_point(|entry| entry.seq <= image_seq)..];
-        if fresh.first().is_some_and(|first| first.seq != image_seq.next()) {
+        let covered = entries.partition_point(|entry| entry.seq <= image_seq);
+        let fresh = &entries[copy.unwrap_or(covered)..];
+        if copy.is_none() && fresh.first().is_some_and(|first| first.seq != image_seq.next()) {
             return Err(StorageError::Corrupt(format!(
                 "commits of {grain} are missing: its image is of commit {}, and the log goes on with {}",
                 image_seq.0, fresh[0].seq.0
@@ -121,6 +128,7 @@ impl Sources<'_> {
         let deletion = last_deletion(fresh);
         let (mut stored, mut before) = (None, None);
         if deletion.is_none()
+            && copy.is_none()
             && let Some(value) = &old_value
         {
             match self.image(grain, value)? {
@@ -141,7 +149,7 @@ impl Sources<'_> {
                 .or_else(|| read.at(lsn))
                 .expect("all that was missing is read");
             let commit = decode(grain, entry, body)?;
-            if deletion.is_none() {
+            if deletion.is_none() && !entry.whole {
                 check_chain(&commit, stored.as_ref())?;
             }
             before = apply(&mut stored, commit, hash);
@@ -158,7 +166,10 @@ impl Sources<'_> {
 
     /// See [`Storage::head`](super::Storage::head).
     pub(crate) fn head(&self, grain: &GrainName) -> Result<Option<StoredHead>, StorageError> {
-        let indexed = self.index.head(grain);
+        let indexed = match self.index.head(grain) {
+            Some((head, true)) => return Ok(Some(head)),
+            other => other.map(|(head, _)| head),
+        };
         let value = self.head_value(grain)?;
         let stored = value.map(|value| StoredHead {
             head: value.head,
@@ -166,6 +177,36 @@ impl Sources<'_> {
         });
         // The index may hold commits that an image covers already.
         Ok(indexed.into_iter().chain(stored).max_by_key(|known| known.head.seq))
+    }
+
+    /// See [`Storage::each`](super::Storage::each).
+    pub(crate) fn each(&self, visit: &mut dyn FnMut(GrainName, Head)) -> Result<(), StorageError> {
+        let prefix = Table::Grain.prefix();
+        let mut damaged = None;
+        self.heads.scan(Bound::Included(&[prefix]), &mut |key, value| {
+            if key.first() != Some(&prefix) {
+                return false;
+            }
+            match (grain_in_key(key), HeadValue::decode(value)) {
+                (Some(grain), Ok(value)) => {
+                    // What the index has is newer, or will be said with it.
+                    if self.index.head(&grain).is_none() && value.image.is_some() {
+                        visit(grain, value.head);
+                    }
+                }
+                _ => damaged = Some("the snapshot store's value of a grain".to_owned()),
+            }
+            damaged.is_none()
+        })?;
+        if let Some(what) = damaged {
+            return Err(StorageError::Corrupt(what));
+        }
+        for grain in self.index.names() {
+            if let Some(found) = self.head(&grain)?.filter(|found| !found.deleted) {
+                visit(grain, found.head);
+            }
+        }
+        Ok(())
     }
 
     /// See [`Storage::load_before`](super::Storage::load_before).
@@ -288,12 +329,17 @@ pub(crate) fn apply(stored: &mut Option<Stored>, commit: Commit, hash: [u8; 16])
         replies: Default::default(),
         lsn: Lsn(0),
     });
-    let existed = !std::mem::replace(&mut next.deleted, matches!(commit.change, Change::Delete));
+    let existed = !std::mem::replace(&mut next.deleted, commit.change.deletes());
     let mut before = None;
     match commit.change {
         Change::Delete => {
             next.parts.clear();
             next.replies = Default::default();
+        }
+        Change::Whole { state, .. } => {
+            next.parts = state.into_iter().collect();
+            next.replies = Default::default();
+            commit.replies.into_iter().for_each(|reply| next.replies.insert(reply));
         }
         Change::Delta(delta) => {
             // A memory is only ever patched under the module that wrote it: another one starts from its own base image.

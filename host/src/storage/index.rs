@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use granary_core::commit::Head;
-use granary_core::id::{GrainKey, GrainName, GrainType, ModuleHash, Seq};
+use granary_core::id::{GrainKey, GrainName, GrainType, Lsn, ModuleHash, Seq};
 
 use super::StoredHead;
 use super::log::{Incarnation, Position};
@@ -31,6 +31,8 @@ pub(crate) struct Entry {
     pub(crate) position: Position,
     /// Whether it deletes the grain: what came before is of no interest any more.
     pub(crate) deletes: bool,
+    /// Whether it's a copy of a whole state, which stands by itself, whatever an image or earlier commits say.
+    pub(crate) whole: bool,
 }
 
 /// How a commit hangs on to the one before.
@@ -96,13 +98,20 @@ impl Index {
         let mut shard = self.shard(grain);
         let chain = match shard.get_mut(grain) {
             Some(chain) => {
-                if entry.seq != chain.last.seq.next() || link.prev_hash != chain.last.hash {
+                if entry.whole {
+                    // It may stay on an earlier segment's list, too: then it's written once more than needed.
+                    self.enlist(grain, entry.position.incarnation);
+                    chain.entries.clear();
+                    chain.bytes = 0;
+                    chain.last = link.head;
+                } else if entry.seq != chain.last.seq.next() || link.prev_hash != chain.last.hash {
                     return Err(format!(
                         "commit {} of {grain} doesn't follow commit {}",
                         entry.seq.0, chain.last.seq.0
                     ));
+                } else {
+                    chain.last = link.head;
                 }
-                chain.last = link.head;
                 chain
             }
             None => {
@@ -129,14 +138,23 @@ impl Index {
             .map_or(Vec::new(), |chain| chain.entries.clone())
     }
 
-    /// A grain's last commit, when it's here.
-    pub(crate) fn head(&self, grain: &GrainName) -> Option<StoredHead> {
+    /// A grain's last commit, when it's here, and whether what is here stands by itself, whatever the snapshot store says.
+    pub(crate) fn head(&self, grain: &GrainName) -> Option<(StoredHead, bool)> {
         let shard = self.shard(grain);
         let chain = shard.get(grain)?;
-        Some(StoredHead {
+        let head = StoredHead {
             head: chain.last.clone(),
             deleted: chain.entries.last().is_some_and(|entry| entry.deletes),
-        })
+        };
+        Some((head, chain.entries.iter().any(|entry| entry.whole)))
+    }
+
+    /// The names of all grains with commits here.
+    pub(crate) fn names(&self) -> Vec<GrainName> {
+        let shards = self.shards.iter();
+        shards
+            .flat_map(|shard| shard.lock().expect(UNPOISONED).keys().cloned().collect::<Vec<_>>())
+            .collect()
     }
 
     /// The modules of the last commits of a type's grains.
@@ -152,11 +170,14 @@ impl Index {
         modules
     }
 
-    /// Drops a grain's commits up to `seq`: they are in a durable image.
-    pub(crate) fn drop_upto(&self, grain: &GrainName, seq: Seq) {
+    /// Drops a grain's commits up to `seq` whose place is at most `upto`: they are in a durable image.
+    pub(crate) fn drop_upto(&self, grain: &GrainName, seq: Seq, upto: Lsn) {
         let mut shard = self.shard(grain);
         let Some(chain) = shard.get_mut(grain) else { return };
-        chain.entries.retain(|entry| entry.seq > seq);
+        // A copy of a lower number may have come since the image was made.
+        chain
+            .entries
+            .retain(|entry| entry.seq > seq || entry.position.lsn > upto);
         chain.bytes = chain.entries.iter().map(|entry| u64::from(entry.position.len)).sum();
         chain.reported = false;
         match chain.entries.first() {
@@ -230,7 +251,7 @@ impl Index {
 
 #[cfg(test)]
 mod tests {
-    use granary_core::id::{Ballot, HostId, Lsn, Revision};
+    use granary_core::id::{Ballot, HostId, Revision};
 
     use super::*;
 
@@ -249,6 +270,7 @@ mod tests {
             seq: Seq(seq),
             position,
             deletes: false,
+            whole: false,
         }
     }
 
@@ -291,10 +313,10 @@ mod tests {
         index.push(&grain("a"), entry(2, 2), link(2)).unwrap();
         index.push(&grain("b"), entry(1, 2), link(1)).unwrap();
         assert_eq!(index.take_oldest_in(1), [grain("a")]);
-        index.drop_upto(&grain("a"), Seq(1));
+        index.drop_upto(&grain("a"), Seq(1), Lsn(9));
         assert_eq!(index.take_oldest_in(2), [grain("b"), grain("a")]);
-        index.drop_upto(&grain("a"), Seq(2));
-        index.drop_upto(&grain("b"), Seq(1));
+        index.drop_upto(&grain("a"), Seq(2), Lsn(9));
+        index.drop_upto(&grain("b"), Seq(1), Lsn(9));
         assert_eq!(index.grains(), 0);
         assert!(index.take_oldest_in(1).is_empty() && index.take_oldest_in(2).is_empty());
     }
@@ -306,7 +328,7 @@ mod tests {
             .map(|seq| index.push(&grain("a"), entry(seq, 1), link(seq)).unwrap())
             .collect();
         assert_eq!(reports, [false, false, true, false, false]);
-        index.drop_upto(&grain("a"), Seq(5));
+        index.drop_upto(&grain("a"), Seq(5), Lsn(9));
         assert!(!index.push(&grain("a"), entry(6, 1), link(6)).unwrap());
         let bytes = Index::new(100, 25);
         let reports: Vec<_> = (1..=4)

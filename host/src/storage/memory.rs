@@ -8,7 +8,7 @@ use std::ops::Bound;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::thread::JoinHandle;
 
-use granary_core::commit::Commit;
+use granary_core::commit::{Change, Commit, Head};
 use granary_core::id::{GrainKey, GrainName, GrainType, HostId, Lsn, ModuleHash, Revision};
 
 use super::grains::{apply, merged};
@@ -112,7 +112,8 @@ impl Storage for MemoryStorage {
         let (seq, prev_hash) = stored
             .as_ref()
             .map_or((0, [0; 16]), |stored| (stored.head.seq.0, stored.head.hash));
-        let follows = commit.seq.0 == seq + 1 && commit.prev_hash == prev_hash;
+        let copies = matches!(commit.change, Change::Whole { .. });
+        let follows = copies || (commit.seq.0 == seq + 1 && commit.prev_hash == prev_hash);
         assert!(
             follows,
             "commit {} of {} doesn't follow commit {seq}",
@@ -190,6 +191,13 @@ impl Storage for MemoryStorage {
         let page: Vec<_> = keys.by_ref().take(limit).collect();
         let more = keys.next().is_some();
         Ok(Listing { keys: page, more })
+    }
+
+    fn each(&self, visit: &mut dyn FnMut(GrainName, Head)) -> Result<(), StorageError> {
+        let state = self.shared.lock();
+        let existing = state.grains.iter().filter(|(_, stored)| !stored.deleted);
+        existing.for_each(|(name, stored)| visit(name.clone(), stored.head.clone()));
+        Ok(())
     }
 
     fn put_module(&self, bytes: &[u8]) -> Result<ModuleHash, StorageError> {

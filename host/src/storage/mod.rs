@@ -9,6 +9,8 @@
 mod checkpoint;
 pub mod config;
 #[cfg(test)]
+mod copy_tests;
+#[cfg(test)]
 mod crash_tests;
 mod fatal;
 mod files;
@@ -246,6 +248,9 @@ pub trait Storage: Send + Sync {
         after: Option<&GrainKey>,
         limit: usize,
     ) -> Result<Listing, StorageError>;
+
+    /// Visits all grains that exist, in no order, with their last commits. For a start: what is appended meanwhile may be missing.
+    fn each(&self, visit: &mut dyn FnMut(GrainName, Head)) -> Result<(), StorageError>;
 
     /// Keeps a module's bytes, durably, under their blake3. Repeatable.
     fn put_module(&self, bytes: &[u8]) -> Result<ModuleHash, StorageError>;

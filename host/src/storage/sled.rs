@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use granary_core::commit::Commit;
+use granary_core::commit::{Change, Commit, Head};
 use granary_core::id::{GrainKey, GrainName, GrainType, HostId, Lsn, ModuleHash, Revision};
 
 use super::checkpoint::Checkpointer;
@@ -229,7 +229,8 @@ impl SledStorage {
         let entry = Entry {
             seq: commit.seq,
             position: placed.position,
-            deletes: matches!(commit.change, granary_core::commit::Change::Delete),
+            deletes: commit.change.deletes(),
+            whole: matches!(commit.change, Change::Whole { .. }),
         };
         let link = Link {
             prev_hash: commit.prev_hash,
@@ -313,6 +314,10 @@ impl Storage for SledStorage {
         limit: usize,
     ) -> Result<Listing, StorageError> {
         listing::list(&self.index, &*self.heads, kind, prefix, after, limit)
+    }
+
+    fn each(&self, visit: &mut dyn FnMut(GrainName, Head)) -> Result<(), StorageError> {
+        self.sources().each(visit)
     }
 
     fn put_module(&self, bytes: &[u8]) -> Result<ModuleHash, StorageError> {
@@ -410,6 +415,7 @@ fn enter_replayed(index: &Index, replayed: &Replayed<'_>) -> Result<Option<Grain
         seq: summary.seq,
         position: replayed.position,
         deletes: summary.deletes,
+        whole: summary.copies.is_some(),
     };
     let link = Link {
         prev_hash: summary.prev_hash,

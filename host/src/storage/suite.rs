@@ -162,7 +162,7 @@ pub(super) fn small_config() -> StorageConfig {
     }
 }
 
-fn each(test: impl Fn(&mut dyn Bench)) {
+pub(super) fn each(test: impl Fn(&mut dyn Bench)) {
     test(&mut InMemory(MemoryStorage::new()));
     let roomy = StorageConfig {
         segment_bytes: 1 << 20,
@@ -229,7 +229,7 @@ fn a_grain_is_the_same_after_a_start() {
     });
 }
 
-fn wait_durable(storage: &dyn Storage, lsn: Lsn) {
+pub(super) fn wait_durable(storage: &dyn Storage, lsn: Lsn) {
     let start = std::time::Instant::now();
     while storage.durable() < lsn {
         assert!(start.elapsed() < PATIENCE, "{lsn:?} never became durable");

@@ -164,6 +164,8 @@ impl World {
             tracking,
             modules: modules.clone(),
             release: release.clone(),
+            cluster: None,
+            draining: std::sync::atomic::AtomicBool::new(false),
             waits: Arc::new(Mutex::new(WaitGraph::new())),
             clock: Clock::start(),
             limits: Limits::default(),
@@ -174,7 +176,7 @@ impl World {
         tokio::spawn(release.run());
         World {
             storage,
-            router: Router::new(catalog.clone()),
+            router: Router::new(catalog.clone(), None),
             catalog,
             modules,
         }
@@ -187,6 +189,7 @@ impl World {
 
     pub(super) async fn ask(&self, key: &str, method: &str, args: &str) -> Reply {
         let call = Invocation {
+            stale: false,
             id: RequestId([7; 16]),
             grain: grain(key),
             method: method.to_owned(),

@@ -156,3 +156,34 @@ async fn what_is_not_built_says_so() {
     got.problem(405, "read_only_verb");
     assert!(got.header("allow").unwrap().contains("GET"));
 }
+
+#[tokio::test]
+async fn what_an_operator_does_with_a_cluster_is_checked_before_it_is_done() {
+    let served = Served::start().await;
+    let mut wire = served.connect().await;
+    let token = wire.ask("POST", "/v1/cluster/token", "", "").await.json();
+    assert_eq!(token, json!({"token": "granary-join-for-3600", "valid_s": 3600}));
+    let token = wire
+        .ask("POST", "/v1/cluster/token", "", "{\"valid_s\": 60}")
+        .await
+        .json();
+    assert_eq!(token["token"], "granary-join-for-60");
+    for body in ["{\"valid_s\": 0}", "{\"valid_s\": 99999999}", "{\"valid\": 5}", "5"] {
+        let got = wire.ask("POST", "/v1/cluster/token", "", body).await;
+        got.problem(400, "bad_arguments");
+    }
+    let host = "cd".repeat(16);
+    let body = json!({"type": "counter", "key": "a/b", "host": host}).to_string();
+    let moved = wire.ask("POST", "/v1/cluster/move", "", &body).await.json();
+    assert_eq!(moved, json!({"moved": true, "pause_us": 1234}));
+    for body in ["", "{}", "{\"type\": \"counter\", \"key\": \"a\", \"host\": \"cd\"}"] {
+        let got = wire.ask("POST", "/v1/cluster/move", "", body).await;
+        got.problem(400, "bad_arguments");
+    }
+    wire.ask("POST", "/v1/cluster/drain", "", "")
+        .await
+        .problem(400, "bad_arguments");
+    wire.ask("GET", "/v1/cluster/drain", "", "")
+        .await
+        .problem(405, "read_only_verb");
+}

@@ -22,7 +22,7 @@ use super::super::{HostFacts, HttpConfig};
 use super::wire::Wire;
 use crate::description::Contract;
 use crate::modules::RevisionSummary;
-use crate::router::{GrainStatus, Invocation, KeyPage, MemoryStatus, UpgradeFailure, UpgradeStatus};
+use crate::router::{ClusterView, GrainStatus, Invocation, KeyPage, MemoryStatus, UpgradeFailure, UpgradeStatus};
 
 /// The one type that is deployed.
 pub(super) const TYPE: &str = "counter";
@@ -187,6 +187,7 @@ impl Inside for Script {
 
     fn status(&self, _: &GrainName) -> Result<GrainStatus, CallFailure> {
         Ok(GrainStatus {
+            host: HostId([0xcd; 16]),
             exists: true,
             resident: true,
             revision: Revision(3),
@@ -290,6 +291,22 @@ impl Inside for Script {
 
     fn all(&self) -> Vec<Deployed> {
         vec![deployed()]
+    }
+
+    async fn cluster(&self) -> Option<ClusterView> {
+        None
+    }
+
+    fn token(&self, holds: Duration) -> Result<String, CallFailure> {
+        Ok(format!("granary-join-for-{}", holds.as_secs()))
+    }
+
+    fn drain(&self) -> Result<(), CallFailure> {
+        Err(CallFailure::before(Code::BadArguments, "this host is alone"))
+    }
+
+    async fn relocate(&self, _: &GrainName, _: HostId) -> Result<u64, CallFailure> {
+        Ok(1234)
     }
 
     fn memory(&self) -> MemoryStatus {

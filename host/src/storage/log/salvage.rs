@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use granary_core::commit::{Commit, Head};
+use granary_core::commit::{Change, Commit, Head};
 use granary_core::id::{GrainName, Lsn, Seq};
 
 use super::format::{
@@ -23,6 +23,8 @@ pub(crate) struct Seen {
     pub(crate) prev_hash: [u8; 16],
     pub(crate) head: Head,
     pub(crate) deletes: bool,
+    /// Whether it's a copy of a whole state, which needs nothing before it.
+    pub(crate) whole: bool,
 }
 
 /// See the module.
@@ -256,7 +258,8 @@ impl Walk {
         self.found.kept.push(Seen {
             prev_hash: commit.prev_hash,
             head,
-            deletes: matches!(commit.change, granary_core::commit::Change::Delete),
+            deletes: commit.change.deletes(),
+            whole: matches!(commit.change, Change::Whole { .. }),
             grain: commit.grain,
         });
     }

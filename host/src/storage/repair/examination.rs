@@ -159,7 +159,9 @@ impl Examination {
         let unreadable = bytes.is_some() && value.is_none();
         let head = value.as_ref().map(|value| value.head.clone());
         let seq = head.as_ref().map_or(Seq(0), |head| head.seq);
-        let fresh = &entries[entries.partition_point(|seen| seen.head.seq <= seq)..];
+        let copy = entries.iter().rposition(|seen| seen.whole);
+        let covered = entries.partition_point(|seen| seen.head.seq <= seq);
+        let fresh = &entries[copy.unwrap_or(covered)..];
         let hash = head.as_ref().map_or([0; 16], |head| head.hash);
         let follows = fresh
             .first()
@@ -167,7 +169,8 @@ impl Examination {
         let last = fresh.last().map(|seen| seen.head.clone()).or(head.clone());
         let made = last.as_ref().map_or(0, |last| last.ballot.incarnation);
         let known = last.as_ref().map(|last| last.seq).max(lost);
-        let deleted_since = fresh.iter().any(|seen| seen.deletes);
+        // From there on nothing hangs on the image.
+        let deleted_since = copy.is_some() || fresh.iter().any(|seen| seen.deletes);
         let has_image = !unreadable && images.can_read(value.as_ref().and_then(|value| value.image.as_ref()))?;
         let readable = !unreadable && (deleted_since || has_image);
         if let Some(value) = value.as_mut().filter(|_| readable) {
@@ -184,23 +187,7 @@ impl Examination {
                 .problems
                 .push(format!("commits of {grain} between its image and the log are missing"));
             self.report.lose(grain, kept, known);
-            match (value.filter(|value| value.image.is_some()), last) {
-                (Some(value), Some(last)) => {
-                    let head = Head {
-                        module: value.head.module,
-                        revision: value.head.revision,
-                        ..last
-                    };
-                    // What was before the image's commit isn't what was before the last one.
-                    let value = HeadValue {
-                        head,
-                        before: None,
-                        ..value
-                    };
-                    self.put(key, value.encode());
-                }
-                (_, last) => self.bury(grain, last.as_ref()),
-            }
+            self.go_back(grain, key, value, last);
         } else {
             if let Some(first) = fresh.first().filter(|_| !follows) {
                 // What is missing was deleted later: what's left of the log goes on from a deleted grain.
@@ -214,6 +201,27 @@ impl Examination {
             }
         }
         Ok(made)
+    }
+
+    /// Puts a grain back to its image, under its last number; one without an image is buried.
+    fn go_back(&mut self, grain: &GrainName, key: Vec<u8>, value: Option<HeadValue>, last: Option<Head>) {
+        match (value.filter(|value| value.image.is_some()), last) {
+            (Some(value), Some(last)) => {
+                let head = Head {
+                    module: value.head.module,
+                    revision: value.head.revision,
+                    ..last
+                };
+                // What was before the image's commit isn't what was before the last one.
+                let value = HeadValue {
+                    head,
+                    before: None,
+                    ..value
+                };
+                self.put(key, value.encode());
+            }
+            (_, last) => self.bury(grain, last.as_ref()),
+        }
     }
 
     /// Takes from a grain's value what can't be read and isn't its state: an image that was deleted since, and the one from before

@@ -1,0 +1,34 @@
+//! What a host can be told about its cluster.
+
+use std::net::SocketAddr;
+
+/// How a host takes part in a cluster. A host without this is alone: it has no copies elsewhere and listens for nobody.
+#[derive(Clone, Debug)]
+pub struct ClusterConfig {
+    /// Where other hosts reach this one: UDP, port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The address that others are told, if it isn't the one listened on (behind a translation of addresses, or on all).
+    pub advertise: Option<SocketAddr>,
+    /// A join token: a new host joins the cluster that made it. Ignored once the host has joined.
+    pub join: Option<String>,
+    /// `name:port` of hosts that are asked for others when nobody is known; resolved again each time.
+    pub seeds: Vec<String>,
+    /// Hosts of one zone may fail together: copies are spread over zones. Empty for none.
+    pub zone: String,
+    /// This host's share of the copies relative to the others', from 1. 100 by default.
+    pub weight: u32,
+}
+
+impl ClusterConfig {
+    /// Listens here; founds a cluster unless it's told to join one.
+    pub fn new(listen: SocketAddr) -> ClusterConfig {
+        ClusterConfig {
+            listen,
+            advertise: None,
+            join: None,
+            seeds: Vec::new(),
+            zone: String::new(),
+            weight: 100,
+        }
+    }
+}

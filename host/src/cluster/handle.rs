@@ -1,0 +1,310 @@
+//! The cluster as the rest of the host sees it: asks are notes to the office, answers come back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use granary_core::cluster::{Cluster, Input, Record, Settings};
+use granary_core::config_chain::config::{ClusterId, Config, ConfigNumber, Member};
+use granary_core::id::{Ballot, GrainId, GrainName, HostId, Lsn, Seq};
+use granary_core::membership::Change;
+use granary_core::placement::{Beat, Policy};
+use granary_core::replication::messages::{CommitHash, Payload, Proposal};
+use granary_core::replication::record::Record as Slotted;
+use granary_core::routing::Travel;
+use granary_core::slot::Slot;
+use tokio::sync::oneshot;
+
+use super::journal::Journal;
+use super::keeping::{Keeping, tables_in};
+use super::link::{CallError, Link};
+use super::notes::{Edit, Edited, Hear, Note, OpenError, Opened, View, Way};
+use super::office::Office;
+use super::wire;
+use crate::clock::Clock;
+use crate::storage::{DurableSink, Storage, StorageError};
+
+/// Frames from peers that may wait for the office. Beyond it they are dropped, and sent again by whoever wants an answer.
+const FRAMES_MOST: usize = 4096;
+/// The folder for what is kept besides commits.
+pub(crate) const FOLDER: &str = "cluster";
+/// The exit code of a host whose disk failed.
+const DISK_FAILED: i32 = 70;
+
+/// The machine's own marks begin above it.
+const NOBODYS_MARK: u64 = 0;
+
+/// What a host starts its part with.
+pub(crate) struct Start<'a> {
+    pub(crate) data: &'a Path,
+    pub(crate) cluster: ClusterId,
+    /// What this host is as a member, when it founds the cluster; `None` when it joins, or is a member already.
+    pub(crate) founds: Option<Member>,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) link: Arc<dyn Link>,
+    pub(crate) clock: Clock,
+    pub(crate) seed: u64,
+}
+
+/// The notes on their way to an office that isn't open yet.
+pub(crate) struct Inbox(Receiver<Note>);
+
+/// See the file's text. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    notes: Sender<Note>,
+    frames: Arc<AtomicUsize>,
+    config: Arc<Mutex<Option<Arc<Config>>>>,
+    link: Arc<OnceLock<Arc<dyn Link>>>,
+}
+
+/// A handle whose notes wait until the office is opened.
+pub(crate) fn channel_to_office() -> (Handle, Inbox) {
+    let (notes, inbox) = channel();
+    let handle = Handle {
+        notes,
+        frames: Arc::new(AtomicUsize::new(0)),
+        config: Arc::default(),
+        link: Arc::default(),
+    };
+    (handle, Inbox(inbox))
+}
+
+/// Replays what the host remembers and opens the office.
+pub(crate) fn open(start: Start<'_>, handle: &Handle, inbox: Inbox) -> Result<JoinHandle<()>, StorageError> {
+    let Start {
+        data,
+        cluster,
+        founds,
+        storage,
+        link,
+        clock,
+        seed,
+    } = start;
+    let settings = Settings::new(storage.host(), storage.incarnation(), cluster, seed);
+    let mut machine = Cluster::new(settings);
+    let mut tables = BTreeMap::new();
+    let now = clock.time();
+    let mut unreadable = false;
+    let told = handle.notes.clone();
+    let journal = Journal::open(
+        &data.join(FOLDER),
+        &mut |record| {
+            match wire::decode::<Record>(record) {
+                Some(record) => {
+                    tables_in(&mut tables, &record);
+                    machine.replay(now, record);
+                }
+                None => unreadable = true,
+            }
+            Ok(())
+        },
+        move |marks| {
+            // The office may have closed.
+            let _ = told.send(Note::Journaled(marks.to_vec()));
+        },
+        |why| {
+            tracing::error!(why, "the host stops");
+            std::process::exit(DISK_FAILED);
+        },
+    )?;
+    if unreadable {
+        let what = "the cluster's journal holds records that this release can't read: start it with the newer one that wrote them";
+        return Err(StorageError::Corrupt(what.to_owned()));
+    }
+    let mut keeping = Keeping::new(storage, journal, tables);
+    let is_chain = |record: Record| matches!(record, Record::Chain(_));
+    let founds = founds.filter(|_| !machine.snapshot().any(is_chain));
+    remember_commits(&mut machine, &mut keeping, now, founds.is_some())?;
+    handle.link.get_or_init(|| link.clone());
+    let mut office = Office::new(machine, keeping, link, clock, handle.config.clone());
+    office.give(now, Input::Start { founds });
+    let frames = handle.frames.clone();
+    let inbox = inbox.0;
+    let runtime = tokio::runtime::Handle::current();
+    let thread = std::thread::Builder::new().name("cluster".to_owned()).spawn(move || {
+        // Drivers that hear of news start tasks.
+        let _inside = runtime.enter();
+        office.run(&inbox, &frames);
+    })?;
+    Ok(thread)
+}
+
+/// What is in storage counts as accepted here. What a founder has from the time when it was alone counts in the first configuration.
+fn remember_commits(
+    machine: &mut Cluster,
+    keeping: &mut Keeping,
+    now: granary_core::time::Time,
+    founds: bool,
+) -> Result<(), StorageError> {
+    let mut slots = BTreeSet::new();
+    keeping.heads(&mut |grain, head| {
+        slots.insert(Slot::of(grain));
+        replay_head(machine, now, grain, &head);
+    })?;
+    for slot in slots.into_iter().filter(|_| founds) {
+        let (n, floor) = (ConfigNumber::FIRST, None);
+        let record = Record::Replica(slot, Slotted::Ready { n, floor });
+        machine.replay(now, record.clone());
+        keeping.write(NOBODYS_MARK, record);
+    }
+    Ok(())
+}
+
+/// A commit that is in storage was accepted, whether the journal says so or not.
+fn replay_head(
+    machine: &mut Cluster,
+    now: granary_core::time::Time,
+    grain: GrainId,
+    head: &granary_core::commit::Head,
+) {
+    let slot = Slot::of(grain);
+    let known = machine
+        .replicas()
+        .replica(slot)
+        .and_then(|replica| replica.register(grain).1);
+    if known.is_some_and(|known| (known.ballot, known.seq) >= (head.ballot, head.seq)) {
+        return;
+    }
+    let proposal = Proposal {
+        seq: head.seq,
+        prev_hash: [0; 16],
+        hash: head.hash,
+        deletes: false,
+        payload: Payload::Same,
+    };
+    let ballot = head.ballot;
+    let record = Slotted::Accept {
+        grain,
+        ballot,
+        proposal,
+    };
+    machine.replay(now, Record::Replica(slot, record));
+}
+
+impl Handle {
+    /// A frame of a peer.
+    pub(crate) fn frame(&self, from: HostId, frame: Bytes) {
+        if self.frames.fetch_add(1, Ordering::Relaxed) < FRAMES_MOST {
+            self.note(Note::Frame { from, frame });
+        } else {
+            self.frames.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Membership has changed its mind.
+    pub(crate) fn seen(&self, change: Change) {
+        self.note(Note::Seen(change));
+    }
+
+    /// This host's figures.
+    pub(crate) fn beat(&self, beat: Beat) {
+        self.note(Note::Beat(beat));
+    }
+
+    /// Makes this host the grain's activation.
+    pub(crate) async fn open(&self, name: &GrainName, hear: Arc<dyn Hear>) -> Result<Opened, OpenError> {
+        let (reply, answer) = oneshot::channel();
+        let name = name.clone();
+        self.note(Note::Open { name, hear, reply });
+        answer.await.unwrap_or(Err(OpenError::Stopped))
+    }
+
+    /// Has a commit of an activation of this host accepted.
+    pub(crate) fn propose(&self, grain: GrainId, proposal: Proposal) {
+        self.note(Note::Propose { grain, proposal });
+    }
+
+    /// Whether this host's storage has the grain with this as its last commit, all proposed so far considered.
+    pub(crate) async fn has(&self, grain: GrainId, last: CommitHash) -> bool {
+        let (reply, answer) = oneshot::channel();
+        self.note(Note::Reload { grain, last, reply });
+        answer.await.unwrap_or(false)
+    }
+
+    /// Waits until a quorum has said that nothing was committed that a reader who has seen `sees` doesn't know; false when the activation is
+    /// over.
+    pub(crate) async fn read(&self, grain: GrainId, sees: Seq) -> bool {
+        let (reply, answer) = oneshot::channel();
+        self.note(Note::Read { grain, sees, reply });
+        answer.await.unwrap_or(false)
+    }
+
+    /// Ends an activation of this host, for another host to take over if one is named.
+    pub(crate) fn close(&self, grain: GrainId, to: Option<HostId>) {
+        self.note(Note::Close { grain, to });
+    }
+
+    /// Where a request goes.
+    pub(crate) async fn route(&self, grain: GrainId, policy: Policy, from: Option<HostId>, travel: Travel) -> Way {
+        let (reply, answer) = oneshot::channel();
+        self.note(Note::Route {
+            grain,
+            policy,
+            from,
+            travel,
+            reply,
+        });
+        let stopped = Way::Refused(granary_core::routing::Refusal::TooManyWaiting);
+        answer.await.unwrap_or(stopped)
+    }
+
+    /// A grain that was active here is now active elsewhere: requests that come here for it go there, and their senders are told.
+    pub(crate) fn handed(&self, grain: GrainId, to: Ballot) {
+        self.note(Note::Handed { grain, to });
+    }
+
+    /// Changes a table by agreement of its replicas; asks again while others are faster.
+    pub(crate) async fn edit(&self, table: GrainId, edit: Edit) -> Edited {
+        let (reply, answer) = oneshot::channel();
+        self.note(Note::Edit { table, edit, reply });
+        answer.await.unwrap_or(Edited::Again)
+    }
+
+    /// Asks another host.
+    pub(crate) async fn call(&self, to: HostId, question: Bytes, patience: Duration) -> Result<Bytes, CallError> {
+        match self.link.get() {
+            Some(link) => link.call(to, question, patience).await,
+            None => Err(CallError::NotSent("this host isn't in its cluster yet".to_owned())),
+        }
+    }
+
+    /// The configuration that is in force here.
+    pub(crate) fn config(&self) -> Option<Arc<Config>> {
+        self.config.lock().expect("no panic under this lock").clone()
+    }
+
+    /// What is to be seen, unless the office doesn't answer in time.
+    pub(crate) async fn view(&self, patience: Duration) -> Option<View> {
+        let (reply, answer) = oneshot::channel();
+        self.note(Note::Look(reply));
+        tokio::time::timeout(patience, answer).await.ok()?.ok()
+    }
+
+    /// Closes the office, when all else has stopped.
+    pub(crate) fn stop(&self) {
+        self.note(Note::Stop);
+    }
+
+    fn note(&self, note: Note) {
+        // A closed office answers nobody, and whoever waits sees that.
+        let _ = self.notes.send(note);
+    }
+}
+
+impl DurableSink for Handle {
+    fn durable(&self, _: Lsn) {
+        self.note(Note::Durable);
+    }
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
+}

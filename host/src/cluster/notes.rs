@@ -1,0 +1,154 @@
+//! What the office is asked and what it says: the nouns between it and the rest of the host.
+
+use std::sync::Arc;
+
+use granary_core::config_chain::config::Config;
+use granary_core::id::{Ballot, GrainId, GrainName, HostId, Seq};
+use granary_core::membership::Change;
+use granary_core::placement::{Beat, Policy};
+use granary_core::replication::messages::{Accepted, CommitHash, Proposal};
+use granary_core::routing::{self, Travel};
+use tokio::sync::oneshot;
+
+use crate::storage::Stored;
+
+/// What an activation hears. Called on the office's thread: must be quick.
+pub(crate) trait Hear: Send + Sync {
+    /// Something has happened to the activation.
+    fn hear(self: Arc<Self>, news: News);
+}
+
+/// See [`Hear`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// A quorum has all commits up to this one.
+    Committed(Seq),
+    /// No quorum has been heard for too long: start no turn.
+    Isolated,
+    /// A quorum is heard again.
+    Reachable,
+    /// Another activation has taken over, or this one has been let go: drop everything.
+    Over,
+}
+
+/// What an activation begins with.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// Its ballot.
+    pub(crate) ballot: Ballot,
+    /// The last commit.
+    pub(crate) head: Option<Accepted>,
+    /// The state after it, when it isn't in this host's storage.
+    pub(crate) state: Option<Stored>,
+}
+
+/// Why there is no activation here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum OpenError {
+    /// Another host has it.
+    Held(HostId),
+    /// The state can't be read.
+    Unreadable,
+    /// The host stops.
+    Stopped,
+}
+
+/// Where a request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// It's for this host.
+    Here,
+    /// To another one.
+    There(HostId, Travel),
+    /// Nowhere, and why.
+    Refused(routing::Refusal),
+}
+
+/// Makes the next version of a table out of the present one; `None` leaves it as it is. May be asked again after it was made
+/// ([`Edited::Again`]), so it has to look at what is there.
+pub(crate) type Edit = Box<dyn FnOnce(Option<&[u8]>) -> Option<Vec<u8>> + Send>;
+
+/// What became of an [`Edit`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Edited {
+    /// The table as it is now: its version and bytes. Agreed.
+    Done(u64, Option<Vec<u8>>),
+    /// Another host took over meanwhile, and whether it's made isn't known: ask again.
+    Again,
+}
+
+/// What the office is told.
+pub(super) enum Note {
+    Frame {
+        from: HostId,
+        frame: bytes::Bytes,
+    },
+    Durable,
+    Journaled(Vec<u64>),
+    Seen(Change),
+    Beat(Beat),
+    Open {
+        name: GrainName,
+        hear: Arc<dyn Hear>,
+        reply: oneshot::Sender<Result<Opened, OpenError>>,
+    },
+    Propose {
+        grain: GrainId,
+        proposal: Proposal,
+    },
+    Reload {
+        grain: GrainId,
+        last: CommitHash,
+        reply: oneshot::Sender<bool>,
+    },
+    Read {
+        grain: GrainId,
+        sees: Seq,
+        reply: oneshot::Sender<bool>,
+    },
+    Close {
+        grain: GrainId,
+        to: Option<HostId>,
+    },
+    Route {
+        grain: GrainId,
+        policy: Policy,
+        from: Option<HostId>,
+        travel: Travel,
+        reply: oneshot::Sender<Way>,
+    },
+    Handed {
+        grain: GrainId,
+        to: Ballot,
+    },
+    Edit {
+        table: GrainId,
+        edit: Edit,
+        reply: oneshot::Sender<Edited>,
+    },
+    Look(oneshot::Sender<View>),
+    Stop,
+}
+
+/// What is to be seen of a host's part.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct View {
+    /// The configuration in force.
+    pub(crate) config: Option<Arc<Config>>,
+    /// Slots that this host serves.
+    pub(crate) serving: usize,
+    /// Slots that it's taking over.
+    pub(crate) installing: usize,
+    /// Registers in memory.
+    pub(crate) registers: usize,
+    /// Its activations.
+    pub(crate) activations: usize,
+    /// Those without a quorum.
+    pub(crate) isolated: usize,
+    /// What routing has counted.
+    pub(crate) counts: routing::Counts,
+    /// Grains whose host is remembered.
+    pub(crate) cached: usize,
+    /// What the hosts have said of their load lately.
+    pub(crate) beats: Vec<(HostId, Beat)>,
+}

@@ -1,0 +1,157 @@
+//! Connections that others have dialled: who they are is looked at first, then what comes of them are events.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use granary_core::id::HostId;
+use quinn::{Connection, Incoming, RecvStream, VarInt};
+
+use super::endpoint::Quic;
+use super::lane::FRAME_MOST;
+use super::tls::{JOIN, PEERS, host_of, speaks};
+use super::{join, token_book};
+
+/// Connections at a time; more are refused.
+const CONNECTIONS_MOST: usize = 4096;
+/// How long a handshake may take.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
+/// Between lines in the log about refusals, which strangers can cause.
+const LOG_PAUSE_MILLIS: u64 = 100;
+/// Why a connection is closed, for the other side's log.
+const STRANGER: VarInt = VarInt::from_u32(1);
+
+/// An answer on its way; nothing when the question can't be read.
+pub(crate) type Answering = Pin<Box<dyn Future<Output = Option<Bytes>> + Send>>;
+
+/// What comes from other hosts, each known by its certificate.
+pub(crate) trait Events: Send + Sync {
+    /// A frame.
+    fn frame(&self, from: HostId, frame: Bytes);
+    /// A datagram.
+    fn datagram(&self, from: HostId, datagram: Bytes);
+    /// A dialled address is this host's.
+    fn introduced(&self, host: HostId, address: std::net::SocketAddr);
+    /// A question.
+    fn ask(&self, from: HostId, question: Bytes) -> Answering;
+    /// Where the other hosts are, for one that joins.
+    fn hosts(&self) -> Vec<(HostId, std::net::SocketAddr)>;
+}
+
+/// Takes connections until the endpoint is closed.
+pub(super) async fn accept(quic: Arc<Quic>) {
+    while let Some(incoming) = quic.endpoint().accept().await {
+        if quic.endpoint().open_connections() >= CONNECTIONS_MOST {
+            quic.refused(&incoming.remote_address(), "too many connections");
+            incoming.refuse();
+            continue;
+        }
+        tokio::spawn(greet(quic.clone(), incoming));
+    }
+}
+
+async fn greet(quic: Arc<Quic>, incoming: Incoming) {
+    let remote = incoming.remote_address();
+    let handshake = async { incoming.accept()?.await };
+    let connection = match tokio::time::timeout(HANDSHAKE_PATIENCE, handshake).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return quic.refused(&remote, &error.to_string()),
+        Err(_) => return quic.refused(&remote, "the handshake took too long"),
+    };
+    match speaks(&connection).as_deref() {
+        Some(JOIN) => join::welcome(&quic, connection).await,
+        Some(PEERS) => match host_of(&connection, quic.cluster()) {
+            Some(host) if host != quic.me() => {
+                quic.traffic().begin(&connection);
+                listen(&quic, host, &connection).await;
+                quic.traffic().end(&connection);
+            }
+            Some(_) => {
+                quic.refused(&remote, "it has this host's own identity: a copied data folder?");
+                connection.close(STRANGER, b"your identity is mine: a copied data folder?");
+            }
+            None => {
+                quic.refused(&remote, "it shows no certificate of this cluster");
+                connection.close(STRANGER, b"no certificate of this cluster: join with a token");
+            }
+        },
+        _ => connection.close(STRANGER, b"unknown protocol"),
+    }
+}
+
+/// Hears a peer until its connection ends.
+async fn listen(quic: &Quic, from: HostId, connection: &Connection) {
+    quic.met(from, connection.remote_address());
+    let events = quic.events();
+    loop {
+        tokio::select! {
+            datagram = connection.read_datagram() => match datagram {
+                Ok(datagram) => events.datagram(from, datagram),
+                Err(_) => return,
+            },
+            stream = connection.accept_uni() => match stream {
+                Ok(stream) => drop(tokio::spawn(hear_frames(events.clone(), from, connection.clone(), stream))),
+                Err(_) => return,
+            },
+            streams = connection.accept_bi() => match streams {
+                Ok((mut send, mut receive)) => {
+                    let events = events.clone();
+                    tokio::spawn(async move {
+                        let Ok(question) = receive.read_to_end(FRAME_MOST).await else { return };
+                        let answer = events.ask(from, question.into()).await.unwrap_or_default();
+                        // Whoever has asked may have gone.
+                        if send.write_chunk(answer).await.is_ok() {
+                            let _ = send.finish();
+                        }
+                    });
+                }
+                Err(_) => return,
+            },
+        }
+    }
+}
+
+async fn hear_frames(events: Arc<dyn Events>, from: HostId, connection: Connection, mut stream: RecvStream) {
+    loop {
+        let mut head = [0; 4];
+        if stream.read_exact(&mut head).await.is_err() {
+            return;
+        }
+        let len = u32::from_le_bytes(head) as usize;
+        if len > FRAME_MOST {
+            tracing::warn!(%from, len, "a frame is longer than any may be");
+            connection.close(STRANGER, b"a frame is longer than any may be");
+            return;
+        }
+        let mut frame = vec![0; len];
+        if stream.read_exact(&mut frame).await.is_err() {
+            return;
+        }
+        events.frame(from, frame.into());
+    }
+}
+
+/// Says in the log who was refused, not more often than a reader can read.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    count: AtomicU64,
+    logged: AtomicU64,
+}
+
+impl Refusals {
+    pub(super) fn note(&self, remote: &std::net::SocketAddr, why: &str) {
+        let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
+        let now = token_book::now_millis();
+        let logged = self.logged.load(Ordering::Relaxed);
+        if now >= logged + LOG_PAUSE_MILLIS || count == 1 {
+            self.logged.store(now, Ordering::Relaxed);
+            tracing::warn!(%remote, why, count, "a connection was refused");
+        }
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,167 @@
+//! How a new host gets in: it shows a token's secret and gets the authority's key and the other hosts' addresses.
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use granary_core::id::HostId;
+use quinn::{Connection, Endpoint};
+use serde::{Deserialize, Serialize};
+
+use super::super::wire;
+use super::authority::{Authority, AuthorityError};
+use super::endpoint::Quic;
+use super::tls::{cluster_name, first_contact};
+use super::token::JoinToken;
+use super::token_book::{TokenBook, now_millis};
+
+/// The longest question and answer.
+const MOST: usize = 64 << 10;
+/// How long all of it may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Guessing secrets takes at least this long each.
+const PENALTY: Duration = Duration::from_millis(200);
+
+#[derive(Serialize, Deserialize)]
+struct Ask {
+    host: HostId,
+    secret: [u8; 16],
+}
+
+#[derive(Serialize, Deserialize)]
+enum Reply {
+    Welcome(Welcome),
+    Refused(String),
+}
+
+/// What a new host gets.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Welcome {
+    pub(crate) authority: Authority,
+    pub(crate) hosts: Vec<(HostId, SocketAddr)>,
+}
+
+/// Why a host doesn't get in.
+#[derive(Debug)]
+pub(crate) enum JoinError {
+    /// The token's time is over.
+    Expired,
+    /// The host that made the token doesn't answer, or isn't the one that the token names.
+    Unreachable(SocketAddr, String),
+    /// It answers and says no.
+    Refused(String),
+    /// Certificates can't be used here.
+    Authority(AuthorityError),
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JoinError::Expired => f.write_str("the join token has expired: make another with `granary token`"),
+            JoinError::Unreachable(address, why) => write!(
+                f,
+                "the host at {address} that made the join token can't be joined: {why}; make a token on a host that runs, with `granary token`"
+            ),
+            JoinError::Refused(why) => write!(f, "the cluster refuses the join token: {why}"),
+            JoinError::Authority(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for JoinError {}
+
+impl From<AuthorityError> for JoinError {
+    fn from(error: AuthorityError) -> JoinError {
+        JoinError::Authority(error)
+    }
+}
+
+/// Joins with a token: gets what a host of the cluster has.
+pub(crate) async fn join(token: &JoinToken, host: HostId) -> Result<Welcome, JoinError> {
+    if token.expires <= now_millis() {
+        return Err(JoinError::Expired);
+    }
+    let any = match token.address {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    };
+    let unreachable = |why: String| JoinError::Unreachable(token.address, why);
+    let config = first_contact(token.fingerprint)?;
+    let endpoint = Endpoint::client(any).map_err(|error| unreachable(error.to_string()))?;
+    let asked = async {
+        let name = cluster_name(token.cluster);
+        let connecting = endpoint.connect_with(config, token.address, &name);
+        let connection = connecting
+            .map_err(|error| error.to_string())?
+            .await
+            .map_err(|error| error.to_string())?;
+        let (mut send, mut receive) = connection.open_bi().await.map_err(|error| error.to_string())?;
+        let secret = token.secret;
+        let ask = wire::encode(&Ask { host, secret });
+        send.write_chunk(ask).await.map_err(|error| error.to_string())?;
+        send.finish().map_err(|error| error.to_string())?;
+        let reply = receive.read_to_end(MOST).await.map_err(|error| error.to_string())?;
+        connection.close(0u32.into(), b"");
+        Ok(reply)
+    };
+    let late = Err("no answer".to_owned());
+    let reply = tokio::time::timeout(PATIENCE, asked)
+        .await
+        .unwrap_or(late)
+        .map_err(unreachable)?;
+    endpoint.wait_idle().await;
+    match wire::decode(&reply) {
+        Some(Reply::Welcome(welcome)) if welcome.authority.cluster == token.cluster => Ok(welcome),
+        Some(Reply::Refused(why)) => Err(JoinError::Refused(why)),
+        _ => Err(JoinError::Unreachable(
+            token.address,
+            "it's of another release".to_owned(),
+        )),
+    }
+}
+
+/// Answers a host that wants to join.
+pub(super) async fn welcome(quic: &Arc<Quic>, connection: Connection) {
+    let remote = connection.remote_address();
+    let answered = async {
+        let (mut send, mut receive) = connection.accept_bi().await.ok()?;
+        let ask: Ask = wire::decode(&receive.read_to_end(MOST).await.ok()?)?;
+        let reply = judge(quic, remote, &ask);
+        if matches!(reply, Reply::Refused(_)) {
+            tokio::time::sleep(PENALTY).await;
+        }
+        send.write_chunk(wire::encode(&reply)).await.ok()?;
+        send.finish().ok()?;
+        // It closes when it has read.
+        connection.closed().await;
+        Some(())
+    };
+    if tokio::time::timeout(PATIENCE, answered).await.ok().flatten().is_none() {
+        quic.refused(&remote, "it wanted to join and didn't say how");
+        connection.close(0u32.into(), b"");
+    }
+}
+
+fn judge(quic: &Quic, remote: SocketAddr, ask: &Ask) -> Reply {
+    let tokens: &TokenBook = quic.tokens();
+    match tokens.take(&ask.secret, ask.host) {
+        Ok(Ok(())) => {
+            tracing::info!(%remote, host = %ask.host, "a host joins");
+            let mut hosts = quic.events().hosts();
+            hosts.push((quic.me(), quic.advertised()));
+            Reply::Welcome(Welcome {
+                authority: quic.authority().clone(),
+                hosts,
+            })
+        }
+        Ok(Err(refused)) => {
+            quic.refused(&remote, &format!("a join token isn't taken: {refused}"));
+            Reply::Refused(refused.to_string())
+        }
+        Err(error) => {
+            tracing::error!(%error, "the book of join tokens can't be written");
+            Reply::Refused("the host can't write down that the token is used".to_owned())
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! One connection to one peer, dialled when somebody wants to send and again when it has ended.
+//!
+//! Frames wait in a bounded queue while it's dialled; when that fails they are dropped, and whoever wants an answer sends again.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use granary_core::id::HostId;
+use quinn::{Connection, SendStream};
+use tokio::sync::{Notify, mpsc, watch};
+
+use super::super::link::CallError;
+use super::endpoint::Quic;
+
+/// Frames that wait to be sent.
+const FRAMES_MOST: usize = 4096;
+/// Bytes of them.
+const BYTES_MOST: usize = 64 << 20;
+/// Datagrams that wait for a connection; further ones push out the oldest.
+const DATAGRAMS_MOST: usize = 16;
+/// The longest frame and the longest answer.
+pub(super) const FRAME_MOST: usize = 64 << 20;
+/// Between a dial that has failed and the next.
+const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE_MOST: Duration = Duration::from_secs(1);
+/// How long a dial may take.
+const DIAL_PATIENCE: Duration = Duration::from_secs(3);
+
+/// See the file's text.
+pub(super) struct Lane {
+    queue: mpsc::Sender<Bytes>,
+    queued: Arc<AtomicUsize>,
+    datagrams: Mutex<VecDeque<Bytes>>,
+    wanted: Notify,
+    state: watch::Sender<State>,
+}
+
+/// How it stands with the connection.
+#[derive(Clone, Debug)]
+enum State {
+    /// Nobody has wanted it yet, or it has ended.
+    Idle,
+    Up(Connection),
+    /// It couldn't be made, a moment ago.
+    Failed(String),
+}
+
+impl Lane {
+    /// A lane to a host; its task ends with the endpoint.
+    pub(super) fn open(quic: &Arc<Quic>, to: HostId) -> Arc<Lane> {
+        let (queue, frames) = mpsc::channel(FRAMES_MOST);
+        let lane = Arc::new(Lane {
+            queue,
+            queued: Arc::default(),
+            datagrams: Mutex::default(),
+            wanted: Notify::new(),
+            state: watch::Sender::new(State::Idle),
+        });
+        quic.spawn(lane.clone().keep(quic.clone(), to, frames));
+        lane
+    }
+
+    /// Queues a frame; drops it when the queue is full.
+    pub(super) fn send(&self, frame: Bytes) {
+        let len = frame.len();
+        if len > FRAME_MOST || self.queued.fetch_add(len, Ordering::Relaxed) + len > BYTES_MOST {
+            self.queued.fetch_sub(len, Ordering::Relaxed);
+            tracing::warn!(bytes = len, "a frame was dropped: too many wait to be sent");
+            return;
+        }
+        if self.queue.try_send(frame).is_err() {
+            self.queued.fetch_sub(len, Ordering::Relaxed);
+        }
+        self.wanted.notify_one();
+    }
+
+    /// Sends a datagram at once, or keeps it for the connection that is being made.
+    pub(super) fn datagram(&self, datagram: Bytes) {
+        let connection = match &*self.state.borrow() {
+            State::Up(connection) => Some(connection.clone()),
+            State::Idle | State::Failed(_) => None,
+        };
+        match connection {
+            // Datagrams get lost anyway; one that is too long would always be.
+            Some(connection) => {
+                if let Err(error) = connection.send_datagram(datagram) {
+                    tracing::debug!(%error, "a datagram wasn't sent");
+                }
+            }
+            None => {
+                let mut waiting = self.datagrams.lock().expect("no panic under this lock");
+                if waiting.len() >= DATAGRAMS_MOST {
+                    waiting.pop_front();
+                }
+                waiting.push_back(datagram);
+                self.wanted.notify_one();
+            }
+        }
+    }
+
+    /// Asks and waits for the answer.
+    pub(super) async fn ask(&self, question: Bytes) -> Result<Bytes, CallError> {
+        let connection = self.connected().await.map_err(CallError::NotSent)?;
+        let unsent = |error: String| CallError::NotSent(error);
+        let (mut send, mut receive) = connection.open_bi().await.map_err(|error| unsent(error.to_string()))?;
+        // The other side begins when it has heard the end.
+        send.write_chunk(question)
+            .await
+            .map_err(|error| unsent(error.to_string()))?;
+        send.finish().map_err(|error| unsent(error.to_string()))?;
+        let answer = receive.read_to_end(FRAME_MOST).await;
+        match answer {
+            Ok(answer) if !answer.is_empty() => Ok(answer.into()),
+            Ok(_) => Err(CallError::NotSent(
+                "it can't read the question: another release?".to_owned(),
+            )),
+            Err(error) => Err(CallError::Unknown(error.to_string())),
+        }
+    }
+
+    async fn connected(&self) -> Result<Connection, String> {
+        let mut state = self.state.subscribe();
+        loop {
+            let now = state.borrow_and_update().clone();
+            match now {
+                State::Up(connection) => return Ok(connection),
+                State::Failed(why) => {
+                    self.wanted.notify_one();
+                    return Err(why);
+                }
+                State::Idle => {
+                    self.wanted.notify_one();
+                    state.changed().await.map_err(|_| "this host stops".to_owned())?;
+                }
+            }
+        }
+    }
+
+    /// Makes the connection whenever it's wanted and isn't there.
+    async fn keep(self: Arc<Self>, quic: Arc<Quic>, to: HostId, mut frames: mpsc::Receiver<Bytes>) {
+        let mut pause = PAUSE;
+        loop {
+            self.wanted.notified().await;
+            let dialled = match quic.address(to) {
+                Some(address) => dial(&quic, to, address).await,
+                None => Err("its address isn't known".to_owned()),
+            };
+            match dialled {
+                Ok((connection, stream)) => {
+                    pause = PAUSE;
+                    for datagram in self.datagrams.lock().expect("no panic under this lock").drain(..) {
+                        // As when it were sent later.
+                        let _ = connection.send_datagram(datagram);
+                    }
+                    self.state.send_replace(State::Up(connection.clone()));
+                    quic.traffic().begin(&connection);
+                    let why = self.feed(&connection, stream, &mut frames).await;
+                    quic.traffic().end(&connection);
+                    tracing::debug!(host = %to, why, "a connection has ended");
+                    self.state.send_replace(State::Idle);
+                }
+                Err(why) => {
+                    tracing::debug!(host = %to, why, "a host can't be reached");
+                    self.state.send_replace(State::Failed(why));
+                    self.drop_all(&mut frames);
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE_MOST);
+                }
+            }
+        }
+    }
+
+    async fn feed(
+        &self,
+        connection: &Connection,
+        mut stream: SendStream,
+        frames: &mut mpsc::Receiver<Bytes>,
+    ) -> String {
+        loop {
+            let frame = tokio::select! {
+                frame = frames.recv() => frame,
+                error = connection.closed() => return error.to_string(),
+            };
+            let Some(frame) = frame else {
+                return "this host stops".to_owned();
+            };
+            self.queued.fetch_sub(frame.len(), Ordering::Relaxed);
+            // No longer than FRAME_MOST.
+            let head = Bytes::copy_from_slice(&(frame.len() as u32).to_le_bytes());
+            if let Err(error) = stream.write_all_chunks(&mut [head, frame]).await {
+                return error.to_string();
+            }
+        }
+    }
+
+    fn drop_all(&self, frames: &mut mpsc::Receiver<Bytes>) {
+        while let Ok(frame) = frames.try_recv() {
+            self.queued.fetch_sub(frame.len(), Ordering::Relaxed);
+        }
+    }
+}
+
+async fn dial(quic: &Quic, to: HostId, address: SocketAddr) -> Result<(Connection, SendStream), String> {
+    let connecting = quic.connect(to, address)?;
+    let dialled = async {
+        let connection = connecting.await.map_err(|error| error.to_string())?;
+        let stream = connection.open_uni().await.map_err(|error| error.to_string())?;
+        Ok((connection, stream))
+    };
+    let late = || Err(format!("{address} doesn't answer"));
+    tokio::time::timeout(DIAL_PATIENCE, dialled)
+        .await
+        .unwrap_or_else(|_| late())
+}

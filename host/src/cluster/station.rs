@@ -1,0 +1,453 @@
+//! This host in its cluster: network, membership and office together, started and stopped in order.
+//!
+//! **Not here:** what the parts do, and what peers ask about grains (`activation`, by [`Answerer`]).
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use granary_core::config_chain::config::{ClusterId, Config, Member};
+use granary_core::id::HostId;
+use granary_core::membership::{self, Standing};
+use granary_core::placement::Beat;
+
+use super::config::ClusterConfig;
+use super::handle::{self, FOLDER, Handle, Inbox, Start};
+use super::members::{self, Members, keep_book, read_book};
+use super::notes::View;
+use super::quic::{
+    Answering, Authority, AuthorityError, Events, JoinError, JoinToken, NoToken, Quic, QuicSettings, TrafficBytes, join,
+};
+use crate::clock::Clock;
+use crate::storage::{Storage, StorageError};
+
+/// How long a host that starts waits to be in a configuration before it takes calls all the same.
+const READY_PATIENCE: Duration = Duration::from_secs(15);
+/// How long the office may take to say what's to be seen.
+const VIEW_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Answers what peers ask.
+pub(crate) trait Answerer: Send + Sync {
+    /// An answer; nothing when the question can't be read.
+    fn answer(&self, from: HostId, question: Bytes) -> Answering;
+}
+
+/// What a host starts its part with.
+pub(crate) struct StationSettings {
+    pub(crate) data: PathBuf,
+    pub(crate) config: ClusterConfig,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) clock: Clock,
+    /// This host's figures.
+    pub(crate) beat: Box<dyn Fn() -> Beat + Send>,
+}
+
+/// Why a host doesn't take part.
+#[derive(Debug)]
+pub(crate) enum StationError {
+    Authority(AuthorityError),
+    Join(JoinError),
+    /// A word that isn't a token.
+    Token(String),
+    /// The host has state of its own: it can't become part of another cluster.
+    HasState,
+    Storage(StorageError),
+}
+
+impl fmt::Display for StationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StationError::Authority(error) => error.fmt(f),
+            StationError::Join(error) => error.fmt(f),
+            StationError::Token(why) => f.write_str(why),
+            StationError::HasState => f.write_str(
+                "the data folder has grains or modules of a host that was alone, and clusters don't merge: join with an empty folder",
+            ),
+            StationError::Storage(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<AuthorityError> for StationError {
+    fn from(error: AuthorityError) -> StationError {
+        StationError::Authority(error)
+    }
+}
+
+impl From<std::io::Error> for StationError {
+    fn from(error: std::io::Error) -> StationError {
+        StationError::Authority(error.into())
+    }
+}
+
+impl From<StorageError> for StationError {
+    fn from(error: StorageError) -> StationError {
+        StationError::Storage(error)
+    }
+}
+
+/// See the file's text.
+pub(crate) struct Station {
+    me: HostId,
+    cluster: ClusterId,
+    quic: Arc<Quic>,
+    members: Members,
+    handle: Handle,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What a host counts of its cluster.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StationCounts {
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+    pub(crate) refused: u64,
+    pub(crate) others: u64,
+    pub(crate) configuration: u64,
+}
+
+/// One host of the cluster, as it's seen from here.
+#[derive(Clone, Debug)]
+pub struct HostView {
+    /// Which.
+    pub host: HostId,
+    /// Where it's reached by others.
+    pub address: Option<SocketAddr>,
+    /// Whether it answers; this host itself does.
+    pub standing: Standing,
+    /// Whether it's in the configuration.
+    pub is_member: bool,
+    /// Slots of which it has a copy.
+    pub slots: usize,
+    /// What it last said of its load.
+    pub beat: Option<Beat>,
+}
+
+/// The cluster, as it's seen from here.
+#[derive(Clone, Debug)]
+pub struct ClusterView {
+    /// Its id.
+    pub cluster: ClusterId,
+    /// The number of the configuration in force; 0 before the first.
+    pub configuration: u64,
+    /// All hosts that are known, by id.
+    pub hosts: Vec<HostView>,
+    /// Slots that this host serves, and those that it's taking over.
+    pub serving: usize,
+    /// See above.
+    pub installing: usize,
+    /// Grains of which this host has a copy.
+    pub copies: usize,
+    /// Activations here, and those of them without a quorum.
+    pub activations: usize,
+    /// See above.
+    pub isolated: usize,
+    /// What became of requests whose way was looked for.
+    pub requests: granary_core::routing::Counts,
+    /// Grains whose host is remembered.
+    pub remembered: usize,
+    /// Connections that were refused.
+    pub refused: u64,
+}
+
+impl Station {
+    /// Gets into a cluster (the one that a token names, the one that it's in already, or a new one), and starts.
+    pub(crate) async fn start(
+        settings: StationSettings,
+        handle: Handle,
+        inbox: Inbox,
+    ) -> Result<Station, StationError> {
+        let StationSettings {
+            data,
+            config,
+            storage,
+            clock,
+            beat,
+        } = settings;
+        let (folder, me) = (data.join(FOLDER), storage.host());
+        std::fs::create_dir_all(&folder)?;
+        let authority = enter(&folder, &config, &*storage).await?;
+        // Whoever has joined knows the others by the book; a founder has none until its first configuration is written.
+        let founds = read_book(&folder).is_empty().then(|| Member {
+            host: me,
+            weight: config.weight,
+            zone: config.zone.clone(),
+        });
+        let cluster = authority.cluster;
+        let quic = Quic::bind(QuicSettings {
+            listen: config.listen,
+            advertise: config.advertise,
+            me,
+            authority,
+            folder,
+        })?;
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed).map_err(|error| std::io::Error::other(error.to_string()))?;
+        let seed = u64::from_le_bytes(seed);
+        let start = Start {
+            data: &data,
+            cluster,
+            founds,
+            storage: storage.clone(),
+            link: quic.clone(),
+            clock,
+            seed,
+        };
+        let office = handle::open(start, &handle, inbox)?;
+        let (members, prober) = Members::start(members::Start {
+            data,
+            me,
+            incarnation: storage.incarnation(),
+            address: quic.advertised(),
+            cluster,
+            seeds: config.seeds,
+            seed,
+            link: quic.clone(),
+            office: handle.clone(),
+            clock,
+            beat,
+        })?;
+        Ok(Station {
+            me,
+            cluster,
+            quic,
+            members,
+            handle,
+            threads: Mutex::new(vec![office, prober]),
+        })
+    }
+
+    /// Hears the others from now on.
+    pub(crate) fn serve(&self, answerer: Arc<dyn Answerer>) {
+        let ears = Ears {
+            handle: self.handle.clone(),
+            members: self.members.clone(),
+            answerer,
+            runtime: tokio::runtime::Handle::current(),
+        };
+        self.quic.serve(Arc::new(ears));
+    }
+
+    /// Waits until this host is in a configuration, or it isn't to be expected soon.
+    pub(crate) async fn ready(&self) {
+        let limit = Instant::now() + READY_PATIENCE;
+        let mut said = Instant::now();
+        while Instant::now() < limit {
+            if self
+                .handle
+                .config()
+                .is_some_and(|config| config.member(self.me).is_some())
+            {
+                return;
+            }
+            if said.elapsed() > Duration::from_secs(3) {
+                said = Instant::now();
+                tracing::info!("waiting to be taken into the cluster's configuration");
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        tracing::warn!("this host isn't in the cluster's configuration yet: calls are answered when it is");
+    }
+
+    /// Where others reach this host.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.quic.advertised()
+    }
+
+    /// Lets one host join, for a time.
+    pub(crate) fn token(&self, holds: Duration) -> std::io::Result<JoinToken> {
+        self.quic.token(holds)
+    }
+
+    /// Asks the others to go on without this host.
+    pub(crate) fn leave(&self) {
+        self.members.leave();
+    }
+
+    /// Whether another host seems to be there.
+    pub(crate) fn answers(&self, host: HostId) -> bool {
+        self.members.view().is_active(host)
+    }
+
+    pub(crate) fn config(&self) -> Option<Arc<Config>> {
+        self.handle.config()
+    }
+
+    pub(crate) fn me(&self) -> HostId {
+        self.me
+    }
+
+    /// What `/metrics` shows.
+    pub(crate) fn counts(&self) -> StationCounts {
+        let TrafficBytes { sent, received } = self.quic.bytes();
+        let members = self.members.view();
+        StationCounts {
+            sent,
+            received,
+            refused: self.quic.refusals(),
+            others: members.members().filter(|member| member.standing.is_active()).count() as u64,
+            configuration: self.config().map_or(0, |config| config.n.0),
+        }
+    }
+
+    /// The cluster, as it's seen from here.
+    pub(crate) async fn view(&self) -> Option<ClusterView> {
+        let office = self.handle.view(VIEW_PATIENCE).await?;
+        Some(self.describe(&office, &self.members.view()))
+    }
+
+    fn describe(&self, office: &View, seen: &membership::View) -> ClusterView {
+        let config = office.config.as_deref();
+        let mut hosts: Vec<HostId> = seen.members().map(|member| member.host).collect();
+        hosts.extend(
+            config
+                .iter()
+                .flat_map(|config| config.members.iter().map(|member| member.host)),
+        );
+        hosts.push(self.me);
+        hosts.sort_unstable();
+        hosts.dedup();
+        let host_view = |host: HostId| {
+            let member = seen.member(host);
+            let is_me = host == self.me;
+            HostView {
+                host,
+                address: if is_me {
+                    Some(self.address())
+                } else {
+                    member.map(|member| member.address)
+                },
+                standing: match member {
+                    _ if is_me => Standing::Alive,
+                    Some(member) => member.standing,
+                    None => Standing::Down,
+                },
+                is_member: config.is_some_and(|config| config.member(host).is_some()),
+                slots: config.map_or(0, |config| slots_of(config, host)),
+                beat: office.beats.iter().find(|(of, _)| *of == host).map(|(_, beat)| *beat),
+            }
+        };
+        ClusterView {
+            cluster: self.cluster,
+            configuration: config.map_or(0, |config| config.n.0),
+            hosts: hosts.into_iter().map(host_view).collect(),
+            serving: office.serving,
+            installing: office.installing,
+            copies: office.registers,
+            activations: office.activations,
+            isolated: office.isolated,
+            requests: office.counts,
+            remembered: office.cached,
+            refused: self.quic.refusals(),
+        }
+    }
+
+    /// Stops hearing and ends the threads, after everything that writes.
+    pub(crate) fn stop(&self) {
+        self.members.stop();
+        self.handle.stop();
+        for thread in self.threads.lock().expect("no panic under this lock").drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the cluster's has failed");
+            }
+        }
+        self.quic.close();
+    }
+}
+
+fn slots_of(config: &Config, host: HostId) -> usize {
+    let has = |slot: &&granary_core::config_chain::config::SlotReplicas| slot.replicas.position(host).is_some();
+    config.slots.iter().filter(has).count()
+}
+
+/// Whether a data folder is of a host in a cluster.
+pub(crate) fn was_in_one(data: &std::path::Path) -> bool {
+    data.join(FOLDER).join(super::quic::AUTHORITY_FILE).exists()
+}
+
+/// The authority of the cluster that this host is in, or gets into now.
+async fn enter(
+    folder: &std::path::Path,
+    config: &ClusterConfig,
+    storage: &dyn Storage,
+) -> Result<Authority, StationError> {
+    if let Some(authority) = Authority::open(folder)? {
+        if config.join.is_some() {
+            tracing::info!(cluster = %authority.cluster, "this host is in a cluster already: the join token isn't used");
+        }
+        return Ok(authority);
+    }
+    let authority = match &config.join {
+        Some(token) => {
+            let token: JoinToken = token
+                .parse()
+                .map_err(|error: NoToken| StationError::Token(error.to_string()))?;
+            if has_state(storage)? {
+                return Err(StationError::HasState);
+            }
+            let welcome = join(&token, storage.host()).await.map_err(StationError::Join)?;
+            keep_book(folder, welcome.hosts.iter().copied())?;
+            welcome.authority
+        }
+        None => {
+            let mut id = [0; 16];
+            getrandom::fill(&mut id).map_err(|error| std::io::Error::other(error.to_string()))?;
+            tracing::info!(cluster = %ClusterId(id), "a new cluster");
+            Authority::found(ClusterId(id))?
+        }
+    };
+    authority.keep(folder)?;
+    Ok(authority)
+}
+
+fn has_state(storage: &dyn Storage) -> Result<bool, StorageError> {
+    let mut found = !storage.revisions()?.is_empty();
+    storage.each(&mut |_, _| found = true)?;
+    Ok(found)
+}
+
+/// Passes on what comes from others.
+struct Ears {
+    handle: Handle,
+    members: Members,
+    answerer: Arc<dyn Answerer>,
+    /// Where answers are made: not on the network's thread.
+    runtime: tokio::runtime::Handle,
+}
+
+impl Events for Ears {
+    fn frame(&self, from: HostId, frame: Bytes) {
+        self.handle.frame(from, frame);
+    }
+
+    fn datagram(&self, from: HostId, datagram: Bytes) {
+        self.members.datagram(from, datagram);
+    }
+
+    fn introduced(&self, host: HostId, address: SocketAddr) {
+        self.members.introduced(host, address);
+    }
+
+    fn ask(&self, from: HostId, question: Bytes) -> Answering {
+        let answer = self.runtime.spawn(self.answerer.answer(from, question));
+        Box::pin(async move { answer.await.ok().flatten() })
+    }
+
+    fn hosts(&self) -> Vec<(HostId, SocketAddr)> {
+        let view = self.members.view();
+        view.members()
+            .filter(|member| member.standing.is_active())
+            .map(|member| (member.host, member.address))
+            .collect()
+    }
+}
+
+impl fmt::Debug for Station {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Station").field("me", &self.me).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,177 @@
+//! Deploys and rollbacks in a cluster: what this host has made ready becomes current when the hosts have agreed on it, and what others
+//! have agreed on is made ready here.
+//!
+//! A module comes by its hash from whoever has it and is believed when its bytes have that hash; it's validated and compiled here like one
+//! that is uploaded. Machine code never comes from another host.
+
+use std::sync::Arc;
+
+use granary_core::api::{CallFailure, Code};
+use granary_core::id::{GrainType, ModuleHash, Revision};
+
+use super::table::{Agree, Table};
+use super::{Deployment, Line, Modules, Shared, agree, deployment};
+use crate::clock;
+use crate::storage::{ModuleRecord, StorageError};
+
+/// How often a deploy is compared anew because somebody else's came first.
+const TRIES: usize = 5;
+
+impl Modules {
+    /// From now on revisions are what the cluster agrees on.
+    pub(crate) fn agree_by(&self, agree: Arc<dyn Agree>) {
+        // Once, before the host serves.
+        let _ = self.shared.agreement.set(agree);
+    }
+
+    /// What this host has, as a table.
+    pub(crate) fn table(&self) -> Result<Table, StorageError> {
+        let storage = &self.shared.storage;
+        Ok(Table::of(&storage.revisions()?, &storage.currents()?))
+    }
+
+    /// Makes this host have what was agreed on. Repeatable: what is here already costs nothing.
+    pub(crate) async fn adopt(&self, table: &Table) -> Result<(), CallFailure> {
+        let _one = self.shared.deploying.lock().await;
+        self.shared.adopt(table).await
+    }
+
+    /// A module's bytes, for a host that doesn't have them.
+    pub(crate) fn bytes(&self, module: &ModuleHash) -> Option<Vec<u8>> {
+        self.shared.storage.module(module).ok().flatten()
+    }
+}
+
+impl Shared {
+    /// [`Modules::deploy`], with the agreement of the others. The lock on deploys is held.
+    pub(super) async fn deploy_agreed(
+        self: &Arc<Self>,
+        by: &Arc<dyn Agree>,
+        kind: GrainType,
+        bytes: Vec<u8>,
+        allow_breaking: bool,
+    ) -> Result<(Arc<Deployment>, bool), CallFailure> {
+        let module = ModuleHash(*blake3::hash(&bytes).as_bytes());
+        // What others have deployed since is compared with, too.
+        let table = by.edit(Arc::new(|_| None)).await?;
+        self.adopt(&table).await?;
+        let (_, contract) = self.prepare(module, bytes.clone()).await?;
+        let shared = self.clone();
+        self.store(move || shared.storage.put_module(&bytes).map(drop)).await?;
+        let at_ms = clock::wall().0;
+        for _ in 0..TRIES {
+            let current = self.line(&kind).map(|line| line.current());
+            if let Some(current) = current.as_ref().filter(|current| current.module == module) {
+                return Ok((current.clone(), false));
+            }
+            if let Some(current) = current.as_ref().filter(|_| !allow_breaking) {
+                agree(current, &contract)?;
+            }
+            let compared = current.map_or(Revision(0), |current| current.revision);
+            let of = kind.clone();
+            let change = move |table: &Table| table.deployed(&of, module, at_ms, compared);
+            let table = by.edit(Arc::new(change)).await?;
+            self.adopt(&table).await?;
+            let now = self.line(&kind).map(|line| line.current());
+            if let Some(now) = now.filter(|now| now.module == module) {
+                return Ok((now, true));
+            }
+        }
+        let detail = format!("others deploy `{kind}` at the same time: try again");
+        Err(CallFailure::before(Code::Overloaded, detail))
+    }
+
+    /// [`Modules::rollback`], with the agreement of the others. The lock on deploys is held.
+    pub(super) async fn switch_agreed(
+        self: &Arc<Self>,
+        by: &Arc<dyn Agree>,
+        kind: &GrainType,
+        (from, to): (Revision, Revision),
+    ) -> Result<Arc<Deployment>, CallFailure> {
+        let of = kind.clone();
+        let change = move |table: &Table| table.switched(&of, from, to);
+        let table = by.edit(Arc::new(change)).await?;
+        self.adopt(&table).await?;
+        let line = self.line(kind).ok_or_else(|| self.missing(kind))?;
+        Ok(line.current())
+    }
+
+    async fn adopt(self: &Arc<Self>, table: &Table) -> Result<(), CallFailure> {
+        for kind in table.kinds() {
+            let (records, current) = table.row(&kind);
+            let line = self.line(&kind);
+            let known = line.as_ref().map(|line| line.revision());
+            let new = records.iter().filter(|record| {
+                let here = line.as_ref().and_then(|line| line.record(record.revision));
+                here.is_none_or(|here| here.module != record.module)
+            });
+            let new: Vec<ModuleRecord> = new.cloned().collect();
+            if new.is_empty() && known == Some(current) {
+                continue;
+            }
+            self.adopt_type(&kind, line, records, new, current).await?;
+        }
+        Ok(())
+    }
+
+    async fn adopt_type(
+        self: &Arc<Self>,
+        kind: &GrainType,
+        line: Option<Arc<Line>>,
+        records: Vec<ModuleRecord>,
+        new: Vec<ModuleRecord>,
+        current: Revision,
+    ) -> Result<(), CallFailure> {
+        let record = records.iter().find(|record| record.revision == current).cloned();
+        let record = record.ok_or_else(|| {
+            let detail = format!("revision {} of `{kind}` is current and not known", current.0);
+            CallFailure::before(Code::Internal, detail)
+        })?;
+        for record in &new {
+            self.pull(record).await?;
+        }
+        // Made ready before it's written that it's current: what can't be run here is refused, and asked for again.
+        let bytes = self.storage.module(&record.module).ok().flatten();
+        let bytes = bytes.ok_or_else(|| missing(record.module))?;
+        let (code, contract) = self.prepare(record.module, bytes).await?;
+        let (shared, written, of) = (self.clone(), new.clone(), kind.clone());
+        self.store(move || {
+            for record in &written {
+                shared.storage.put_revision(record)?;
+            }
+            shared.storage.switch(&of, current)
+        })
+        .await?;
+        tracing::info!(%kind, revision = current.0, module = %record.module, "the cluster's revision is current");
+        let deployment = Arc::new(deployment(record, code, contract));
+        match line {
+            Some(line) => line.follow(deployment, new),
+            None => {
+                self.broken().remove(kind);
+                self.lines()
+                    .insert(kind.clone(), Arc::new(Line::new(deployment, records)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Gets a module's bytes, if they aren't here.
+    async fn pull(self: &Arc<Self>, record: &ModuleRecord) -> Result<(), CallFailure> {
+        let here = self.storage.module(&record.module);
+        if here.is_ok_and(|bytes| bytes.is_some()) {
+            return Ok(());
+        }
+        let by = self.agreement.get().ok_or_else(|| missing(record.module))?;
+        let bytes = by.fetch(record.module).await.ok_or_else(|| missing(record.module))?;
+        if blake3::hash(&bytes) != record.module.0 {
+            return Err(missing(record.module));
+        }
+        let shared = self.clone();
+        self.store(move || shared.storage.put_module(&bytes).map(drop)).await
+    }
+}
+
+fn missing(module: ModuleHash) -> CallFailure {
+    let detail = format!("no host that can be reached has module {module}");
+    CallFailure::before(Code::Internal, detail)
+}

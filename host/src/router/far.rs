@@ -1,0 +1,218 @@
+//! What other hosts know of grains: asked when this one doesn't hold them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use granary_core::api::{CallFailure, Code};
+use granary_core::id::{GrainKey, GrainName, GrainType, HostId};
+use granary_core::routing::{HOPS_MOST, Travel};
+use serde::{Deserialize, Serialize};
+
+use super::sent_status::SentStatus;
+use super::{GrainStatus, KeyPage, Router};
+use crate::cluster::{Handle, Topic, Way, decode, encode, question};
+
+/// How long another host may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Serialize, Deserialize)]
+enum Ask {
+    Status {
+        kind: String,
+        key: String,
+    },
+    Digest {
+        kind: String,
+        key: String,
+    },
+    Relocate {
+        kind: String,
+        key: String,
+        to: HostId,
+    },
+    List {
+        kind: String,
+        prefix: String,
+        after: Option<String>,
+        limit: usize,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+enum Told {
+    Status(Option<SentStatus>),
+    Digest(Option<Option<String>>),
+    Keys(Option<(Vec<String>, bool)>),
+    /// Another host knows.
+    Elsewhere(HostId),
+    /// Microseconds, or why not.
+    Relocated(Result<u64, (String, String)>),
+}
+
+impl Router {
+    /// Answers another host; nothing when the question can't be read.
+    pub(crate) async fn answer(&self, asked: &[u8]) -> Option<Bytes> {
+        let name = |kind: &str, key: &str| Some(GrainName::new(GrainType::new(kind).ok()?, GrainKey::new(key).ok()?));
+        let ask = decode::<Ask>(asked)?;
+        if let Some(elsewhere) = self.elsewhere(&ask).await {
+            return Some(encode(&Told::Elsewhere(elsewhere)));
+        }
+        let told = match ask {
+            Ask::Status { kind, key } => Told::Status(self.status_here(&name(&kind, &key)?).ok().map(SentStatus::new)),
+            Ask::Digest { kind, key } => Told::Digest(self.catalog.digest(&name(&kind, &key)?).await.ok()),
+            Ask::Relocate { kind, key, to } => {
+                let cluster = self.catalog.parts.cluster.as_ref()?;
+                let relocated = self.relocate_from_here(cluster, &name(&kind, &key)?, to).await;
+                Told::Relocated(relocated.map_err(|failure| (failure.code.as_str().to_owned(), failure.detail)))
+            }
+            Ask::List {
+                kind,
+                prefix,
+                after,
+                limit,
+            } => {
+                let after = after.and_then(|after| GrainKey::new(&after).ok());
+                let page = self.list_here(&GrainType::new(&kind).ok()?, &prefix, after.as_ref(), limit);
+                let keys = |page: KeyPage| {
+                    let is_more = page.next.is_some();
+                    (page.keys.iter().map(|key| key.as_str().to_owned()).collect(), is_more)
+                };
+                Told::Keys(page.ok().map(keys))
+            }
+        };
+        Some(encode(&told))
+    }
+
+    /// Who knows more of the grain that is asked about than this host.
+    async fn elsewhere(&self, ask: &Ask) -> Option<HostId> {
+        let (Ask::Status { kind, key } | Ask::Digest { kind, key } | Ask::Relocate { kind, key, .. }) = ask else {
+            return None;
+        };
+        let grain = GrainName::new(GrainType::new(kind).ok()?, GrainKey::new(key).ok()?);
+        self.holder(self.catalog.parts.cluster.as_ref()?, &grain).await
+    }
+
+    /// Who has a grain, if it isn't this host.
+    pub(super) async fn holder(&self, cluster: &Handle, grain: &GrainName) -> Option<HostId> {
+        if self.catalog.find(grain.id()).is_some() {
+            return None;
+        }
+        let route = cluster.route(grain.id(), self.catalog.placement(&grain.kind), None, Travel::default());
+        match tokio::time::timeout(PATIENCE, route).await {
+            Ok(Way::There(host, _)) => Some(host),
+            _ => None,
+        }
+    }
+
+    pub(super) async fn status_there(&self, cluster: &Handle, grain: &GrainName) -> Result<GrainStatus, CallFailure> {
+        let Some(host) = self.holder(cluster, grain).await else {
+            return self.status_here(grain);
+        };
+        let (kind, key) = (grain.kind.as_str().to_owned(), grain.key.as_str().to_owned());
+        match ask(cluster, host, &Ask::Status { kind, key }).await {
+            Some(Told::Status(Some(status))) => Ok(status.open()),
+            _ => Err(silent(host)),
+        }
+    }
+
+    pub(super) async fn digest_there(
+        &self,
+        cluster: &Handle,
+        grain: &GrainName,
+    ) -> Result<Option<String>, CallFailure> {
+        let Some(host) = self.holder(cluster, grain).await else {
+            return self.catalog.digest(grain).await;
+        };
+        let (kind, key) = (grain.kind.as_str().to_owned(), grain.key.as_str().to_owned());
+        match ask(cluster, host, &Ask::Digest { kind, key }).await {
+            Some(Told::Digest(Some(digest))) => Ok(digest),
+            _ => Err(silent(host)),
+        }
+    }
+
+    /// Asks all hosts: each knows the grains of which it has a copy. Fails when one doesn't answer, for then some may be missing.
+    pub(super) async fn list_all(
+        &self,
+        cluster: &Handle,
+        kind: &GrainType,
+        prefix: &str,
+        after: Option<&GrainKey>,
+        limit: usize,
+    ) -> Result<KeyPage, CallFailure> {
+        let here = self.list_here(kind, prefix, after, limit)?;
+        let me = self.catalog.parts.storage.host();
+        let mut asking = tokio::task::JoinSet::new();
+        let config = cluster.config();
+        for member in config
+            .iter()
+            .flat_map(|config| &config.members)
+            .filter(|member| member.host != me)
+        {
+            let asked = Ask::List {
+                kind: kind.as_str().to_owned(),
+                prefix: prefix.to_owned(),
+                after: after.map(|after| after.as_str().to_owned()),
+                limit,
+            };
+            let (cluster, host) = (cluster.clone(), member.host);
+            asking.spawn(async move { (host, ask(&cluster, host, &asked).await) });
+        }
+        let mut is_more = here.next.is_some();
+        let mut keys: BTreeSet<GrainKey> = here.keys.into_iter().collect();
+        let mut silents = Vec::new();
+        while let Some(Ok((host, told))) = asking.join_next().await {
+            match told {
+                Some(Told::Keys(Some((page, more)))) => {
+                    is_more |= more;
+                    keys.extend(page.iter().filter_map(|key| GrainKey::new(key).ok()));
+                }
+                _ => silents.push(host),
+            }
+        }
+        // Every grain has copies on this many hosts: fewer silent ones hide nothing.
+        let copies = config.as_ref().map_or(1, |config| usize::from(config.r));
+        if let Some(host) = silents.first().filter(|_| silents.len() >= copies.max(1)) {
+            return Err(silent(*host));
+        }
+        is_more |= keys.len() > limit;
+        let keys: Vec<GrainKey> = keys.into_iter().take(limit).collect();
+        let next = keys.last().filter(|_| is_more).cloned();
+        Ok(KeyPage { keys, next })
+    }
+}
+
+/// Has the host that holds a grain move it.
+pub(super) async fn relocate(
+    cluster: &Handle,
+    holder: HostId,
+    grain: &GrainName,
+    to: HostId,
+) -> Result<u64, CallFailure> {
+    let (kind, key) = (grain.kind.as_str().to_owned(), grain.key.as_str().to_owned());
+    match ask(cluster, holder, &Ask::Relocate { kind, key, to }).await {
+        Some(Told::Relocated(Ok(pause))) => Ok(pause),
+        Some(Told::Relocated(Err((code, detail)))) => Err(CallFailure::before(
+            Code::from_word(&code).unwrap_or(Code::Internal),
+            detail,
+        )),
+        _ => Err(silent(holder)),
+    }
+}
+
+/// Asks a host, and the one that it names if it knows less.
+async fn ask(cluster: &Handle, host: HostId, asked: &Ask) -> Option<Told> {
+    let mut host = host;
+    for _ in 0..HOPS_MOST {
+        let answer = cluster.call(host, question(Topic::Views, asked), PATIENCE).await;
+        match decode(&answer.ok()?)? {
+            Told::Elsewhere(next) => host = next,
+            told => return Some(told),
+        }
+    }
+    None
+}
+
+fn silent(host: HostId) -> CallFailure {
+    CallFailure::before(Code::NoQuorum, format!("host {host}, which would know, doesn't answer"))
+}
