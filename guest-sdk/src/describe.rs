@@ -7,7 +7,7 @@ use schemars::generate::{Contract, SchemaSettings};
 use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 
-use crate::{CalleeError, Durability, Grain};
+use crate::{CalleeError, Durability, Grain, Placement};
 
 /// A grain type: what there is to call and what a reply promises.
 #[derive(Debug, Clone, Serialize)]
@@ -18,6 +18,8 @@ pub struct Description {
     pub doc: &'static str,
     /// What a reply promises.
     pub durability: Durability,
+    /// Where its grains are activated.
+    pub placement: Placement,
     /// The state's version.
     pub version: u32,
     /// The methods in the order of the source.
@@ -71,6 +73,7 @@ impl Description {
             name: G::NAME,
             doc: if impl_doc.is_empty() { type_doc } else { impl_doc },
             durability: G::DURABILITY,
+            placement: G::PLACEMENT,
             version: G::VERSION,
             methods: Vec::new(),
         }

@@ -19,6 +19,21 @@ pub enum Durability {
     Volatile,
 }
 
+/// On which of the hosts that keep its copies a grain is activated when somebody calls it. A host alone has no choice.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Placement {
+    /// On the first of them that answers: found without asking a third.
+    #[default]
+    Primary,
+    /// On the host where the first call comes in, if it's one of them: for grains that are called from one place.
+    PreferLocal,
+    /// On any of them.
+    Random,
+    /// On the less loaded of two of them: for few, busy grains.
+    Balanced,
+}
+
 /// A grain type. Implemented by `#[grain]` on an `impl` block, not by hand.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no grain",
@@ -32,6 +47,8 @@ pub trait Grain: Serialize + DeserializeOwned + 'static {
     const VERSION: u32;
     /// What a reply of this type promises.
     const DURABILITY: Durability;
+    /// Where its grains are activated.
+    const PLACEMENT: Placement = Placement::Primary;
 
     /// Calls a grain of this type and waits: one method for each method of the grain.
     type Client<'c>;

@@ -73,7 +73,7 @@ pub use call::{Call, CallList, RawCall};
 pub use context::Context;
 pub use error::{AnyError, CallError, CalleeError, GrainError, MethodError};
 pub use fault::{Fault, FaultKind};
-pub use grain::{Durability, Grain};
+pub use grain::{Durability, Grain, Placement};
 pub use saved::{SavedState, StateError};
 
 #[doc(inline)]

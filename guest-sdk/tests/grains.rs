@@ -37,7 +37,7 @@ pub struct Goods {
     pieces: u32,
 }
 
-#[grain(name = "store-shelf", durability = "relaxed", version = 3)]
+#[grain(name = "store-shelf", durability = "relaxed", placement = "balanced", version = 3)]
 impl Shelf {
     fn activate(ctx: &Context) -> Result<Self, String> {
         if ctx.key() == "nobody" {

@@ -20,7 +20,7 @@ pub struct Presence {
     pub score: u64,
 }
 
-#[grain(name = "presence-player", durability = "relaxed")]
+#[grain(name = "presence-player", durability = "relaxed", placement = "prefer-local")]
 impl Player {
     /// Takes what the session says of this player.
     pub fn seen(&mut self, session: String, score: u64) {

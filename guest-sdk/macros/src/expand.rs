@@ -60,6 +60,7 @@ fn without_marks(block: TokenStream) -> TokenStream {
 fn implementation(grain: &GrainBlock) -> TokenStream {
     let GrainBlock { name, ident, .. } = grain;
     let durability = format_ident!("{}", grain.options.durability);
+    let placement = format_ident!("{}", grain.options.placement);
     let version = grain.options.version;
     let (client, calls) = client::names(ident);
     let describe = describe(grain);
@@ -79,6 +80,7 @@ fn implementation(grain: &GrainBlock) -> TokenStream {
             const NAME: &'static str = #name;
             const VERSION: u32 = #version;
             const DURABILITY: ::granary_sdk::Durability = ::granary_sdk::Durability::#durability;
+            const PLACEMENT: ::granary_sdk::Placement = ::granary_sdk::Placement::#placement;
 
             type Client<'c> = #client<'c>;
             type Calls = #calls;

@@ -25,6 +25,8 @@ use proc_macro::TokenStream;
 ///
 /// - `#[grain(name = "chat-room")]`: the grain type's name; default: the type's name in kebab-case.
 /// - `#[grain(durability = "relaxed")]`: `"committed"` (default), `"relaxed"` or `"volatile"`.
+/// - `#[grain(placement = "balanced")]`: on which of the hosts that keep its copies a grain is activated: `"primary"` (default: the
+///   first that answers), `"prefer-local"` (where the first call comes in), `"random"` or `"balanced"` (the less loaded of two).
 /// - `#[grain(version = 2)]`: the state's version; default 1.
 /// - `#[grain(version = 2, migrate = Self::migrate)]`: makes the state of one that an older version saved. The function
 ///   takes the type that the state had in the version before, or a `SavedState` of any older version, and returns

@@ -12,6 +12,8 @@ pub(crate) struct Options {
     pub(crate) name: Option<String>,
     /// The variant of `granary_sdk::Durability`.
     pub(crate) durability: &'static str,
+    /// The variant of `granary_sdk::Placement`.
+    pub(crate) placement: &'static str,
     pub(crate) version: u32,
     pub(crate) migrate: Option<Migrate>,
 }
@@ -38,6 +40,7 @@ impl Options {
         let mut options = Self {
             name: None,
             durability: "Committed",
+            placement: "Primary",
             version: 1,
             migrate: None,
         };
@@ -87,6 +90,7 @@ impl Options {
         match option {
             "name" => self.name = Some(name(&meta.value()?.parse()?)?),
             "durability" => self.durability = durability(&meta.value()?.parse()?)?,
+            "placement" => self.placement = placement(&meta.value()?.parse()?)?,
             "version" => self.version = version(&meta.value()?.parse()?)?,
             "migrate" => self.migrate = Some(migrate(meta)?),
             _ => return Err(meta.error(UNKNOWN)),
@@ -95,7 +99,8 @@ impl Options {
     }
 }
 
-const UNKNOWN: &str = "`#[grain]` knows `name = \"...\"`, `durability = \"...\"`, `version = N` and `migrate = path`";
+const UNKNOWN: &str = "`#[grain]` knows `name = \"...\"`, `durability = \"...\"`, `placement = \"...\"`, `version = N` and \
+     `migrate = path`";
 
 fn name(literal: &LitStr) -> Result<String> {
     let name = literal.value();
@@ -124,6 +129,20 @@ fn durability(literal: &LitStr) -> Result<&'static str> {
             literal.span(),
             "durability is \"committed\" (a reply is durable), \"relaxed\" (durable within 100 ms) or \
              \"volatile\" (memory only)",
+        )),
+    }
+}
+
+fn placement(literal: &LitStr) -> Result<&'static str> {
+    match literal.value().as_str() {
+        "primary" => Ok("Primary"),
+        "prefer-local" => Ok("PreferLocal"),
+        "random" => Ok("Random"),
+        "balanced" => Ok("Balanced"),
+        _ => Err(syn::Error::new(
+            literal.span(),
+            "placement is \"primary\" (the first host that keeps the grain's copies), \"prefer-local\" (where the first call comes \
+             in), \"random\" or \"balanced\" (the less loaded of two)",
         )),
     }
 }
