@@ -8,6 +8,8 @@
 //! 2. [`clients`] work; [`guest`] is what their grains do.
 //! 3. [`subject`] is what is simulated: [`replicated`] hosts with the real replication, under a [`layout`].
 //! 4. [`checkers`] say what must not happen, [`coverage`] what has to.
+//! 5. [`whole`] is the other world: nobody there has an authority's knowledge, hosts agree on configurations, hand slots over and find grains by
+//!    themselves. Dearer, so fewer seeds.
 //!
 //! **Not here:** sockets, tokio, real disks and processes; tests of the whole host have those.
 
@@ -24,4 +26,5 @@ pub mod network;
 pub mod queue;
 pub mod replicated;
 pub mod subject;
+pub mod whole;
 pub mod world;

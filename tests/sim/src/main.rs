@@ -1,4 +1,4 @@
-//! `granary-sim [--seeds N] [--seed S] [--mutation M] [--outside] [--lines N]`: runs seeds, prints what was found and how to repeat it.
+//! `granary-sim [--seeds N] [--seed S] [--mutation M] [--outside] [--lines N] [--whole]`: runs seeds, prints what was found and how to repeat it.
 #![allow(clippy::print_stdout, reason = "a command line talks on stdout")]
 
 use std::process::ExitCode;
@@ -9,10 +9,11 @@ use granary_sim::coverage::Coverage;
 use granary_sim::floors;
 use granary_sim::queue::SECONDS;
 use granary_sim::replicated::{Replicated, Setup};
+use granary_sim::whole::Whole;
 use granary_sim::world::{Plan, Report, World};
 
 const USAGE: &str = "\
-usage: granary-sim [--seeds N] [--seed S] [--mutation M] [--outside] [--lines N]
+usage: granary-sim [--seeds N] [--seed S] [--mutation M] [--outside] [--lines N] [--whole]
 
   --seeds N     run seeds 0 to N-1, or N of them from S on; 500 without
   --seed S      the first seed; alone: only this one, with a trace of its end when something is found
@@ -20,6 +21,7 @@ usage: granary-sim [--seeds N] [--seed S] [--mutation M] [--outside] [--lines N]
                 unsealed-view, install-from-one, forgotten-promise
   --outside     check only what clients could notice
   --lines N     of a trace, even if nothing is found; 400 without
+  --whole       clusters of whole machines instead of replication under an authority; takes no other switch but the seeds
 ";
 
 /// Findings that are printed; a rule that is broken everywhere needs no more.
@@ -32,6 +34,7 @@ struct Order {
     mutation: Option<Mutation>,
     outside_only: bool,
     lines: Option<usize>,
+    whole: bool,
 }
 
 impl Order {
@@ -45,10 +48,12 @@ impl Order {
                 "--mutation" => order.mutation = Some(mutation(&args.next()?)?),
                 "--lines" => order.lines = Some(args.next()?.parse().ok()?),
                 "--outside" => order.outside_only = true,
+                "--whole" => order.whole = true,
                 _ => return None,
             }
         }
-        Some(order)
+        let is_plain = order.mutation.is_none() && !order.outside_only && order.lines.is_none();
+        (is_plain || !order.whole).then_some(order)
     }
 
     fn run(&self, seed: u64, traces: bool) -> Report {
@@ -98,6 +103,9 @@ fn main() -> ExitCode {
     };
     let first = order.seed.unwrap_or(0);
     let count = order.seeds.unwrap_or(if order.seed.is_some() { 1 } else { 500 });
+    if order.whole {
+        return whole(first, count);
+    }
     let began = Instant::now();
     let (mut found, mut events, mut nanos) = (0, 0, 0);
     let mut coverage = Coverage::default();
@@ -136,5 +144,26 @@ fn main() -> ExitCode {
     match (found > 0) == order.mutation.is_some() && missed.is_empty() {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
+    }
+}
+
+fn whole(first: u64, count: u64) -> ExitCode {
+    let began = Instant::now();
+    let mut found = 0;
+    let mut coverage = Coverage::default();
+    for seed in first..first.saturating_add(count) {
+        let report = Whole::run(seed);
+        coverage.add(&report.coverage);
+        if let Some(broken) = report.broken {
+            found += 1;
+            println!("seed {seed}: {broken}\n  repeat with: cargo xtask simulate --whole --seed {seed}");
+        }
+    }
+    print!("{}", coverage.table());
+    let seconds = began.elapsed().as_secs_f64();
+    println!("{count} seeds from {first}: {found} findings in {seconds:.1} s");
+    match found {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
     }
 }

@@ -38,6 +38,16 @@ fn nothing_is_found_and_all_is_reached() {
     assert_eq!(coverage.missed(floors::FLOORS), [""; 0], "{}", coverage.table());
 }
 
+/// Each has found something once.
+const FOUND_ONCE: [u64; 5] = [1_007_413, 1_030_983, 1_039_138, 1_053_072, 1_062_533];
+
+#[test]
+fn what_was_found_once_is_not_found_again() {
+    for seed in FOUND_ONCE {
+        assert_eq!(run(seed, None, false).violation, None, "{seed}");
+    }
+}
+
 #[test]
 fn a_seed_repeats_its_run() {
     assert_eq!(run(5, None, false).digest, run(5, None, false).digest);
