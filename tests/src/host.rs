@@ -56,9 +56,27 @@ impl Host {
         self
     }
 
+    /// A fault for the next start, or none.
+    pub fn sabotage(&mut self, fault: Option<&'static str>) {
+        self.sabotage = fault;
+    }
+
     /// Sets a variable of its environment for the next start.
     pub fn set_variable(&mut self, name: &'static str, value: &'static str) {
         self.variables.push((name, value));
+    }
+
+    /// Other flags for the next start.
+    pub fn set_flags(&mut self, flags: &[&str]) {
+        self.flags = flags.iter().map(|&flag| flag.to_owned()).collect();
+    }
+
+    /// Joins with this token at the next start, and with none that it had.
+    pub fn join_with(&mut self, token: &str) {
+        if let Some(at) = self.flags.iter().position(|flag| flag == "--join") {
+            self.flags.drain(at..at + 2);
+        }
+        self.flags.extend(["--join".to_owned(), token.to_owned()]);
     }
 
     /// A host that isn't started yet.
@@ -108,6 +126,7 @@ impl Host {
                 &["--listen", "127.0.0.1:0"]
             })
             .args(&self.flags)
+            .args(if self.is_alone() { &["--alone"][..] } else { &[] })
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log.try_clone().unwrap())
@@ -125,6 +144,12 @@ impl Host {
                 Err(self.log())
             }
         }
+    }
+
+    /// Unless something is said of a cluster: most tests are of one host.
+    fn is_alone(&self) -> bool {
+        let says_it = |flag: &String| flag.starts_with("--cluster") || flag == "--join" || flag == "--alone";
+        self.sabotage.is_none() && !self.flags.iter().any(says_it)
     }
 
     /// SIGKILL; returns when it's gone.
@@ -159,6 +184,23 @@ impl Host {
                 }
             }
         }
+    }
+
+    /// Removes all that it has kept. Between a stop and a start.
+    pub fn wipe(&mut self) {
+        assert!(self.child.is_none(), "it runs");
+        std::fs::remove_dir_all(self.data()).unwrap();
+    }
+
+    /// Whether it was started and not ended since.
+    pub fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// Whether it was started and its process is gone, by nobody's wish.
+    pub fn has_ended(&mut self) -> bool {
+        let child = self.child.as_mut();
+        child.is_some_and(|child| child.try_wait().unwrap().is_some())
     }
 
     /// A sender of SIGKILL that another thread can use while clients are at work.

@@ -11,9 +11,12 @@
 pub mod built;
 pub mod cli;
 pub mod client;
+pub mod cluster;
 pub mod flip;
+pub mod history;
 pub mod host;
 pub mod ledger;
+pub mod network;
 pub mod occupied;
 pub mod seed;
 pub mod tool;
@@ -21,4 +24,5 @@ pub mod trace;
 pub mod wait;
 
 pub use client::{Client, Reply, Request};
+pub use cluster::Cluster;
 pub use host::Host;

@@ -14,7 +14,7 @@ pub(crate) fn commit(bytes: &[u8]) {
     let summary = Commit::summary(bytes).expect("the front of a sound commit is sound");
     assert_eq!(summary.grain, commit.grain);
     assert_eq!((summary.seq, summary.prev_hash), (commit.seq, commit.prev_hash));
-    assert_eq!(summary.deletes, commit.change == Change::Delete);
+    assert_eq!(summary.deletes, commit.change.deletes());
     let mut written = Vec::new();
     commit.encode(&mut written);
     assert!(written.len() <= bytes.len(), "what is written is the shortest form");

@@ -1,12 +1,13 @@
 //! A host that breaks a promise on purpose: what the tests of durability say of it proves that they could fail.
 //!
-//! `sabotaged up --data DIR --listen ADDR [--dirty-tracking HOW]` serves as `granary up` does, with the fault that
+//! `sabotaged up --data DIR --listen ADDR [--dirty-tracking HOW] [--cluster-listen ADDR] [--cluster-advertise ADDR]` serves as `granary up` does, with the fault that
 //! `GRANARY_SABOTAGE` names. A program of its own, so that the product has no such switch.
 #![allow(clippy::print_stdout, reason = "whoever started it waits for the line on stdout")]
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use granary_host::config::HostConfig;
+use granary_host::config::{ClusterConfig, HostConfig};
 use granary_host::host::Host;
 use granary_host::snapshot::Choice;
 
@@ -30,7 +31,14 @@ fn settings() -> Result<HostConfig, String> {
     while let (Some(flag), Some(value)) = (words.next(), words.next()) {
         match flag.as_str() {
             "--data" => config.data = value.into(),
-            "--listen" => config.listen = value.parse().map_err(|_| format!("`{value}` is no address"))?,
+            "--listen" => config.listen = address(&value)?,
+            "--cluster-listen" => config.cluster = Some(ClusterConfig::new(address(&value)?)),
+            "--cluster-advertise" => match &mut config.cluster {
+                Some(cluster) => cluster.advertise = Some(address(&value)?),
+                None => return Err("--cluster-listen comes first".to_owned()),
+            },
+            // It has joined before it was sabotaged.
+            "--join" => {}
             "--dirty-tracking" if value == "compare" => config.snapshot.choice = Choice::Compare,
             "--dirty-tracking" => config.snapshot.choice = Choice::Userfaultfd,
             _ => return Err(format!("unknown: {flag}")),
@@ -45,6 +53,10 @@ fn settings() -> Result<HostConfig, String> {
         other => return Err(format!("GRANARY_SABOTAGE={other} is no fault that there is")),
     }
     Ok(config)
+}
+
+fn address(value: &str) -> Result<SocketAddr, String> {
+    value.parse().map_err(|_| format!("`{value}` is no address"))
 }
 
 async fn serve(config: HostConfig) -> Result<(), String> {

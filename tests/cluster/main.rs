@@ -1,0 +1,17 @@
+//! Clusters of real processes: what any host answers, and what stays when hosts die, freeze, leave and come back.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a panic is how a test fails; what it prints is shown then"
+)]
+
+mod bankers;
+mod chaos;
+mod circles;
+mod deaths;
+mod joining;
+mod moving;
+mod serving;
+mod sharers;
+mod targets;
+mod writers;
