@@ -26,22 +26,40 @@ impl Server {
 
     /// The same with flags of `granary up`.
     pub(crate) fn granary_with(guests: &[&str], flags: &[&str]) -> Outcome<Server> {
+        let server = Server::bare(flags)?;
+        for guest in if guests.is_empty() { &["counter"] } else { guests } {
+            server.deploy(guest)?;
+        }
+        Ok(server)
+    }
+
+    /// A host that nothing is deployed on.
+    pub(crate) fn bare(flags: &[&str]) -> Outcome<Server> {
         // Beside the target folder rather than in /tmp, which may be memory: syncs have to cost what they cost.
         let folder = tempfile::Builder::new()
             .prefix("granary-bench-")
             .tempdir_in(release_folder()?)?;
         let binary = std::env::var_os("GRANARY_BIN").map_or(release_folder()?.join("granary"), PathBuf::from);
         let mut command = Command::new(binary);
+        // What's measured of one host is a host alone, unless it's the cluster that is measured.
+        let alone = if flags.iter().any(|flag| flag.starts_with("--cluster")) {
+            &[][..]
+        } else {
+            &["--alone"]
+        };
         command
             .args(["up", "--listen", "127.0.0.1:0", "--data"])
             .arg(folder.path())
             .args(flags)
+            .args(alone)
             .env("GRANARY_LOG", "error");
-        let server = Server::start(command, folder)?;
-        for guest in if guests.is_empty() { &["counter"] } else { guests } {
-            server.request("PUT", &format!("/v1/modules/{guest}"), &module(guest)?)?;
-        }
-        Ok(server)
+        Server::start(command, folder)
+    }
+
+    /// Deploys one of this repository's guests under its own name.
+    pub(crate) fn deploy(&self, guest: &str) -> Outcome<()> {
+        self.request("PUT", &format!("/v1/modules/{guest}"), &module(guest)?)?;
+        Ok(())
     }
 
     /// The bare axum counter, in a process of its own, too.
@@ -109,12 +127,12 @@ impl Server {
         Ok(body.to_owned())
     }
 
-    /// The sum of a metric over its labels; 0 when it isn't there.
+    /// A metric with its labels, or the sum over all of them when none are named; 0 when it isn't there.
     pub(crate) fn metric(&self, name: &str) -> Outcome<f64> {
         let text = self.request("GET", "/metrics", b"")?;
         let values = text.lines().filter_map(|line| {
             let (series, value) = line.rsplit_once(' ')?;
-            (series.split('{').next() == Some(name)).then(|| value.parse::<f64>().ok())?
+            (series == name || series.split('{').next() == Some(name)).then(|| value.parse::<f64>().ok())?
         });
         Ok(values.sum())
     }

@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, reason = "the table goes to stdout")]
 
 mod cases;
+mod cluster;
 mod connection;
 mod footprint;
 mod gate;
@@ -29,6 +30,8 @@ const DETAILS: &[Detail] = &[
     ("snapshot", snapshot::measure),
     ("memory", memory::measure),
     ("gate", gate::measure),
+    ("cluster", cluster::measure),
+    ("hops", cluster::measure_hops),
 ];
 
 fn main() -> ExitCode {

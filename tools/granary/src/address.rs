@@ -29,6 +29,11 @@ impl std::str::FromStr for Address {
 }
 
 impl Address {
+    /// Its type and its key.
+    pub(crate) fn parts(&self) -> (&str, &str) {
+        (&self.kind, &self.key)
+    }
+
     /// The grain's path.
     pub(crate) fn path(&self) -> String {
         format!("/v1/grains/{}/{}", segment(&self.kind), segment(&self.key))

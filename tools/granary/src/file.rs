@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::Failure;
 use crate::http_limits::HttpLimits;
+use crate::membership::Membership;
 
 /// The settings that may stand in the file. Unknown ones are an error: a misspelt limit must not be silently ignored.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
@@ -27,6 +28,7 @@ pub(crate) struct File {
     pub(crate) mailbox_bytes: Option<String>,
     pub(crate) compile_deadline: Option<String>,
     pub(crate) compile_memory: Option<String>,
+    pub(crate) cluster: Membership,
     pub(crate) http: HttpLimits,
 }
 

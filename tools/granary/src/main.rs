@@ -8,15 +8,19 @@ mod build;
 mod call;
 mod client;
 mod deploy;
+mod drain;
 mod file;
 mod http_limits;
 mod inspect;
 mod ls;
+mod membership;
+mod relocate;
 mod repair;
 mod rm;
 mod rollback;
 mod status;
 mod sweep;
+mod token;
 mod units;
 mod up;
 
@@ -52,8 +56,14 @@ enum Verb {
     Repair(repair::Repair),
     /// Deletes a grain
     Rm(rm::Rm),
-    /// Shows a host and what is deployed on it
+    /// Shows a host, its cluster and what is deployed
     Status(status::Status),
+    /// Prints a join token, good for one host
+    Token(token::Token),
+    /// Moves everything off a host; it can be stopped when this returns
+    Drain(drain::Drain),
+    /// Moves a grain to another host of the cluster
+    Move(relocate::Relocate),
     /// Compiles one module for the host that started this
     #[command(hide = true, name = COMPILE_CHILD)]
     CompileChild,
@@ -118,6 +128,9 @@ fn main() -> ExitCode {
         Verb::Repair(repair) => repair.run(),
         Verb::Rm(rm) => rm.run(),
         Verb::Status(status) => status.run(),
+        Verb::Token(token) => token.run(),
+        Verb::Drain(drain) => drain.run(),
+        Verb::Move(relocate) => relocate.run(),
         Verb::CompileChild => return granary_host::wasm::compile_child(),
     };
     match done {

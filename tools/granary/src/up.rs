@@ -16,6 +16,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::file::{self, File};
 use crate::http_limits::HttpLimits;
+use crate::membership::Membership;
 use crate::{COMPILE_CHILD, Failure, units};
 
 /// Starts a host and serves until it's stopped
@@ -69,6 +70,8 @@ pub(crate) struct Up {
     /// The most memory that compiling a module may take [default: 2GiB]
     #[arg(long, env = "GRANARY_COMPILE_MEMORY", value_name = "BYTES")]
     compile_memory: Option<String>,
+    #[command(flatten)]
+    cluster: Membership,
     #[command(flatten)]
     http: Box<HttpLimits>,
     /// The settings file [default: granary.toml, if it's there]
@@ -132,6 +135,7 @@ impl Up {
         if let Some(limit) = self.mailbox_bytes.or(file.mailbox_bytes) {
             config.limits.mailbox_bytes = size(&limit)?;
         }
+        config.cluster = self.cluster.settings(file.cluster, config.listen)?;
         Ok(config)
     }
 }
@@ -142,6 +146,9 @@ async fn serve(config: HostConfig) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| refused(&error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| refused(&error))?;
     let host = Host::start(config).await.map_err(|error| refused(&error))?;
+    if let Some(token) = host.invitation() {
+        println!("join with: granary up --join {token}");
+    }
     println!("granary ready {}", host.url());
     let shutdown = async move {
         tokio::select! {
@@ -166,7 +173,7 @@ pub(crate) fn start_logging() {
         .init();
 }
 
-fn resolve(listen: &str) -> Result<SocketAddr, String> {
+pub(crate) fn resolve(listen: &str) -> Result<SocketAddr, String> {
     let found = listen.to_socket_addrs().ok().and_then(|mut found| found.next());
     found.ok_or_else(|| format!("`{listen}` is no address to listen on: write HOST:PORT, for example 127.0.0.1:7777"))
 }

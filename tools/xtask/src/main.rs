@@ -28,7 +28,7 @@ usage: cargo xtask VERB
   tidy            the rules of this code base that no compiler knows
   counts          what core's machines take, against a committed file; --renew writes it
   fuzz TARGET     run a fuzz target of tests/fuzz; --seconds N, --keep what it learned
-  simulate [ARGS] run seeds of a simulated cluster: --seeds N, --seed S, --mutation M
+  simulate [ARGS] run seeds of a simulated cluster: --seeds N, --seed S, --mutation M, --whole
   bench [ARGS]    build all and print the table of measurements; --quick, --only CASE
 ";
 

@@ -4,7 +4,7 @@
 
 use crate::workspace::Workspace;
 
-/// Passes `args` on: `--seeds N`, `--seed S`, `--mutation M`, `--outside`, `--lines N`.
+/// Passes `args` on: `--seeds N`, `--seed S`, `--mutation M`, `--outside`, `--lines N`, `--whole`.
 pub(crate) fn run(args: &[&str]) -> Result<(), String> {
     let workspace = Workspace::find()?;
     let mut cargo = workspace.cargo(&[
