@@ -95,7 +95,7 @@ fn a_grain_with_every_option_expands() {
             pub fn say(&mut self) {}
         }
     "#;
-    let options = r#"name = "chat-room", durability = "volatile", version = 7"#;
+    let options = r#"name = "chat-room", durability = "volatile", placement = "balanced", version = 7"#;
     golden("options", expand::grain(tokens(options), tokens(block)));
 }
 
@@ -298,13 +298,20 @@ fn a_grain_is_one_known_type() {
 
 #[test]
 fn options_are_known_and_right() {
-    let unknown = "`#[grain]` knows `name = \"...\"`, `durability = \"...\"`, `version = N` and `migrate = path`";
+    let unknown = "`#[grain]` knows `name = \"...\"`, `durability = \"...\"`, `placement = \"...\"`, `version = N` and \
+                   `migrate = path`";
     refuses("colour = \"red\"", "impl Counter {}", unknown);
     refuses(
         "durability = \"eventual\"",
         "impl Counter {}",
         "durability is \"committed\" (a reply is durable), \"relaxed\" (durable within 100 ms) or \
          \"volatile\" (memory only)",
+    );
+    refuses(
+        "placement = \"nearest\"",
+        "impl Counter {}",
+        "placement is \"primary\" (the first host that keeps the grain's copies), \"prefer-local\" (where the first call comes \
+         in), \"random\" or \"balanced\" (the less loaded of two)",
     );
     let name = "a grain type's name starts with a letter a-z, goes on with letters a-z, digits and `-`, \
                 and has at most 63 of them";

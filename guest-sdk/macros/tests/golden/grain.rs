@@ -18,6 +18,7 @@ impl ::granary_sdk::Grain for Counter {
     const NAME: &'static str = "counter";
     const VERSION: u32 = 1u32;
     const DURABILITY: ::granary_sdk::Durability = ::granary_sdk::Durability::Committed;
+    const PLACEMENT: ::granary_sdk::Placement = ::granary_sdk::Placement::Primary;
     type Client<'c> = CounterClient<'c>;
     type Calls = CounterCalls;
     fn client(

@@ -6,6 +6,7 @@ impl ::granary_sdk::Grain for Room {
     const NAME: &'static str = "room";
     const VERSION: u32 = 2u32;
     const DURABILITY: ::granary_sdk::Durability = ::granary_sdk::Durability::Committed;
+    const PLACEMENT: ::granary_sdk::Placement = ::granary_sdk::Placement::Primary;
     type Client<'c> = RoomClient<'c>;
     type Calls = RoomCalls;
     fn client(

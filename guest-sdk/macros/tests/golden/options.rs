@@ -13,6 +13,7 @@ impl ::granary_sdk::Grain for Room {
     const NAME: &'static str = "chat-room";
     const VERSION: u32 = 7u32;
     const DURABILITY: ::granary_sdk::Durability = ::granary_sdk::Durability::Volatile;
+    const PLACEMENT: ::granary_sdk::Placement = ::granary_sdk::Placement::Balanced;
     type Client<'c> = RoomClient<'c>;
     type Calls = RoomCalls;
     fn client(
