@@ -7,7 +7,7 @@
 //! - `Health`: a host that is in trouble itself gives others more time to object.
 //! - `Timers`: time in which this host didn't run isn't counted against anybody.
 //! - `Rejoin`: the missing are called until they are back, so every partition heals, one of two hosts included.
-//! - `roll`: what gossip has dropped is found by comparing with a random member.
+//! - `roll`: what gossip has dropped is found by comparing with a random member, and suspects are told that they are.
 //! - a leave that can be told from a death, since it's part of the [`Identity`].
 //! - [`View`]: who is there since when, as data, and each change of it as an output.
 //! - a probe that got no answer, directly or through others, ends when that is clear, not when its period does.
@@ -309,6 +309,8 @@ impl Membership {
                 renewal: self.identity().renewal,
             });
             self.rejoin.hurry(now);
+            // Those that it suspects may not know.
+            self.roll_at = self.roll_at.min(now.plus_nanos(self.settings.hurried_roll_nanos));
         }
     }
 

@@ -34,7 +34,8 @@ pub struct Settings {
     pub transmissions: u8,
     /// Whoever is missing is called this often.
     pub rejoin_nanos: u64,
-    /// At most this many are called at a time. Stops a partition of a large cluster from causing a storm.
+    /// At most this many are called, or told that they are suspected, at a time. Stops a partition of a large cluster from
+    /// causing a storm.
     pub rejoin_members: usize,
     /// One random member is asked this often whether it knows the same, in case gossip left holes.
     pub roll_nanos: u64,

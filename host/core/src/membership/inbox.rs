@@ -1,6 +1,6 @@
 //! What the membership machine does with datagrams: who may have sent them, what they may bring in, and the roll's part.
 
-use foca::Member;
+use foca::{Member, State};
 
 use super::identity::Identity;
 use super::roll::{self, Roll};
@@ -133,6 +133,26 @@ impl Membership {
         if let Some(whom) = self.rng.choose(&active) {
             // 0 would ask for the roll in any case.
             self.ask_roll(whom, roll::START, self.sum().max(1), out);
+        }
+        self.accuse(out);
+    }
+
+    /// Tells suspects that they are suspected, so that they object.
+    ///
+    /// What foca says of a suspicion is said a bounded number of times, maybe while the suspect can't be reached; and
+    /// when this host takes a new identity, foca drops the timers that would call suspects down. A suspect that goes on
+    /// answering would stay one for ever.
+    fn accuse(&self, out: &mut Vec<Output>) {
+        let states = self.foca.iter_membership_state();
+        let suspects = states.filter(|member| member.state() == State::Suspect);
+        for suspect in suspects.take(self.settings.rejoin_members) {
+            let to = suspect.id();
+            let page = std::slice::from_ref(suspect);
+            out.push(Output::Send {
+                to: to.host,
+                address: to.address,
+                datagram: roll::tell(self.wire, self.identity(), page, self.settings.datagram_bytes),
+            });
         }
     }
 }

@@ -125,6 +125,19 @@ fn two_hosts_that_were_cut_off_find_each_other_again_within_five_seconds() {
 }
 
 #[test]
+fn a_moments_cut_leaves_no_suspicion_behind() {
+    for seed in 0..100 {
+        let mut net = Net::settled(3, seed);
+        // Long enough to suspect and to be called dead, too short for all suspicions to end.
+        net.cut(&[1]);
+        net.run(SECOND + seed * 50 * MILLI);
+        net.cut(&[]);
+        let took = net.run_until(15 * SECOND, Net::is_one);
+        assert!(took.is_some(), "seed {seed}");
+    }
+}
+
+#[test]
 fn halves_that_were_cut_off_for_a_minute_have_one_view_within_thirty_seconds() {
     for (count, seed) in [(5, 1), (10, 2), (30, 3), (50, 4)] {
         let mut net = Net::settled(count, seed);
@@ -259,6 +272,17 @@ fn more_hosts_than_may_be_known_are_refused() {
     assert!(net.hosts.iter().any(|host| host.refused > 0));
 }
 
+/// SWIM as it was published: no doubt about oneself, no sleep noticed, no comparing and so no telling suspects that they are.
+fn plain_swim() -> Settings {
+    Settings {
+        score_most: 0,
+        late_nanos: u64::MAX,
+        roll_nanos: 3_600 * SECOND,
+        hurried_roll_nanos: 3_600 * SECOND,
+        ..Settings::default()
+    }
+}
+
 /// How often healthy hosts are called down in two minutes while 2 of 50 hosts are starved.
 fn deaths_by_starved_hosts(settings: &Settings) -> usize {
     (0..3)
@@ -275,11 +299,7 @@ fn deaths_by_starved_hosts(settings: &Settings) -> usize {
 #[test]
 fn starved_hosts_cause_at_most_a_fiftieth_of_plain_swims_false_deaths() {
     let ours = deaths_by_starved_hosts(&Settings::default());
-    let plain = deaths_by_starved_hosts(&Settings {
-        score_most: 0,
-        late_nanos: u64::MAX,
-        ..Settings::default()
-    });
+    let plain = deaths_by_starved_hosts(&plain_swim());
     assert!(plain >= 50, "plain SWIM is hurt by this: {plain}");
     println!("healthy hosts called dead by starved ones: {ours}, by plain SWIM {plain}");
     assert!(ours * 50 <= plain, "{ours} of {plain}");
@@ -287,13 +307,11 @@ fn starved_hosts_cause_at_most_a_fiftieth_of_plain_swims_false_deaths() {
 
 #[test]
 fn the_health_score_alone_spares_most_of_those_deaths() {
-    let without_sleeps = |score_most| Settings {
-        score_most,
-        late_nanos: u64::MAX,
-        ..Settings::default()
-    };
-    let scored = deaths_by_starved_hosts(&without_sleeps(8));
-    let plain = deaths_by_starved_hosts(&without_sleeps(0));
+    let scored = deaths_by_starved_hosts(&Settings {
+        score_most: 8,
+        ..plain_swim()
+    });
+    let plain = deaths_by_starved_hosts(&plain_swim());
     assert!(scored * 3 <= plain, "{scored} of {plain}");
 }
 
