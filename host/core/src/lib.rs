@@ -1,9 +1,9 @@
 //! What a grain host decides, apart from how it does it.
 //!
-//! One host: ids, messages, what a turn changed ([`commit`]), the table of stored replies, the [`activation`] machine, the wait-for graph.
+//! One host: ids, messages, what a turn changed ([`commit`]), the table of stored replies, the [`activation`] machine, the wait-for graph,
+//! which requests to refuse ([`admission`]).
 //! Many hosts: who seems to be there ([`membership`]), who holds copies ([`config_chain`], [`ring`]), which activation may commit
-//! ([`replication`]), where it is ([`directory`], [`routing`]) and where it goes ([`placement`]). No host drives the second half yet; the
-//! simulator and the tests do. Nothing here
+//! ([`replication`]), where it is ([`directory`], [`routing`]) and where it goes ([`placement`]); [`cluster`] is one machine of them all. Nothing here
 //! reads a clock, opens a socket or a file, starts a thread or iterates in an order that differs between runs: time and
 //! randomness come in as arguments, decisions go out as data that a test can print and compare.
 //!
@@ -13,6 +13,7 @@
 //! **Not here:** how a guest runs (`granary_host::wasm`), how bytes reach the disk (`granary_host::storage`).
 
 pub mod activation;
+pub mod admission;
 pub mod api;
 pub mod cluster;
 pub mod codec;

@@ -167,6 +167,10 @@ impl TurnCalls {
         let mut results: Vec<_> = calls.iter().map(|_| None).collect();
         let mut lanes: BTreeMap<GrainId, Vec<(usize, Parcel)>> = BTreeMap::new();
         for (at, call) in calls.into_iter().enumerate() {
+            if let Ok(kind) = GrainType::new(&call.kind) {
+                // Whether this host has heard of it shows in the parcel.
+                let _ = self.driver.parts().modules.find(&kind).await;
+            }
             match self.parcel(call) {
                 Ok((parcel, _)) => lanes.entry(parcel.grain.id()).or_default().push((at, parcel)),
                 Err(failure) => results[at] = Some(Err(failure)),

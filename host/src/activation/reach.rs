@@ -106,7 +106,7 @@ impl Catalog {
 
     pub(super) async fn serve_here(self: &Arc<Self>, cluster: &Handle, parcel: &Parcel) -> Tried {
         let id = parcel.grain.id();
-        let line = match self.parts.modules.line(&parcel.grain.kind) {
+        let line = match self.parts.modules.find(&parcel.grain.kind).await {
             Ok(line) => line,
             Err(failure) => return Tried::Done(refusal(failure)),
         };

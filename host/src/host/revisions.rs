@@ -16,6 +16,8 @@ use crate::modules::{Agree, Agreeing, Change, Modules, Table};
 
 /// How long an agreement may take.
 const AGREE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long it may take to learn what is agreed on.
+const READ_PATIENCE: Duration = Duration::from_secs(3);
 /// Between tries when others edit, too.
 const PAUSE: Duration = Duration::from_millis(20);
 const PAUSE_MOST: Duration = Duration::from_millis(500);
@@ -110,6 +112,20 @@ impl Revisions {
         }
     }
 
+    /// What is agreed on then, unless too few hosts answer in time.
+    async fn edit_within(&self, patience: Duration, change: Change) -> Option<Table> {
+        let Ok((version, bytes)) = tokio::time::timeout(patience, self.agree(change)).await else {
+            self.cluster.close(table_id(), None);
+            return None;
+        };
+        let is_news = self.newest().0 < version;
+        self.hear(version, bytes.clone());
+        if is_news {
+            self.tell_all(version, &bytes).await;
+        }
+        Some(decode(&bytes).unwrap_or_default())
+    }
+
     /// Hosts that don't answer catch up later.
     async fn tell_all(&self, version: u64, table: &[u8]) {
         let mut telling = tokio::task::JoinSet::new();
@@ -125,26 +141,25 @@ impl Revisions {
 impl Agree for Revisions {
     fn edit(&self, change: Change) -> Agreeing<'_, Result<Table, CallFailure>> {
         Box::pin(async move {
-            match tokio::time::timeout(AGREE_PATIENCE, self.agree(change)).await {
-                Ok((version, bytes)) => {
-                    let is_news = self.newest().0 < version;
-                    self.hear(version, bytes.clone());
-                    if is_news {
-                        self.tell_all(version, &bytes).await;
-                    }
-                    Ok(decode(&bytes).unwrap_or_default())
-                }
-                Err(_) => {
-                    self.cluster.close(table_id(), None);
-                    Err(CallFailure {
-                        committed: Committed::Unknown,
-                        ..CallFailure::before(
-                            Code::NoQuorum,
-                            "too few hosts have answered to agree on the types' revisions; whether it's done shows in `granary ls`",
-                        )
-                    })
-                }
-            }
+            self.edit_within(AGREE_PATIENCE, change).await.ok_or_else(|| CallFailure {
+                committed: Committed::Unknown,
+                ..CallFailure::before(
+                    Code::NoQuorum,
+                    "too few hosts have answered to agree on the types' revisions; whether it's done shows in `granary ls`",
+                )
+            })
+        })
+    }
+
+    fn read(&self) -> Agreeing<'_, Result<Table, CallFailure>> {
+        Box::pin(async move {
+            let table = self.edit_within(READ_PATIENCE, Arc::new(|_| None)).await;
+            table.ok_or_else(|| {
+                CallFailure::before(
+                    Code::NoQuorum,
+                    "too few hosts have answered to say whether this type is deployed",
+                )
+            })
         })
     }
 

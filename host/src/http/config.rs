@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use granary_core::admission::Settings;
+
 use super::security::{Security, SecurityError};
 
 /// How this host speaks HTTP.
@@ -41,6 +43,9 @@ pub struct HttpConfig {
     /// Calls and deletions whose replies are waited for. 8,192: what one grain's mailbox bounds for a grain, this bounds for
     /// the host.
     pub call_limit: usize,
+    /// How long calls may be in flight while the host's processors are busy, in the median: beyond, the surplus is refused.
+    /// 10 ms: keeps latencies short when more comes in than the host can do.
+    pub latency_target: Duration,
     /// How long a request's headers may take from their first byte. 10 s: stops clients that hold connections by sending
     /// a byte now and then.
     pub header_timeout: Duration,
@@ -61,6 +66,14 @@ pub struct HttpConfig {
 }
 
 impl HttpConfig {
+    /// When calls are refused as surplus, on so many worker threads.
+    pub(super) fn admission(&self, threads: usize) -> Settings {
+        Settings {
+            target_nanos: u64::try_from(self.latency_target.as_nanos()).unwrap_or(u64::MAX),
+            ..Settings::of_threads(threads)
+        }
+    }
+
     /// Whether a listener at `address` may start with these settings: asked before anything else is started.
     pub fn check(&self, address: SocketAddr) -> Result<(), SecurityError> {
         Security::open(self, address).map(|_| ())
@@ -83,6 +96,7 @@ impl Default for HttpConfig {
             connection_limit: 10_000,
             peer_connection_limit: 8_000,
             call_limit: 8_192,
+            latency_target: Duration::from_millis(10),
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             body_timeout: Duration::from_secs(10),

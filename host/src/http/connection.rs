@@ -18,7 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::body::SLOWEST;
 use super::error::Refusal;
-use super::exchange::{Api, Ends, answer};
+use super::exchange::{Api, Arrival, Ends, answer};
 use super::inside::Inside;
 use super::pulse::{Felt, Phase, Pulse};
 use super::request_id;
@@ -41,7 +41,11 @@ pub(super) async fn run<H: Inside>(
         let (api, rest, pulse) = (&api, &rest, &pulse);
         async move {
             pulse.busy();
-            let response = answer(api, rest, ends, request).await;
+            let arrival = Arrival {
+                ends,
+                waited_nanos: pulse.waited(),
+            };
+            let response = answer(api, rest, arrival, request).await;
             pulse.rest();
             Ok::<_, Infallible>(response)
         }

@@ -16,6 +16,7 @@ use tower::ServiceExt;
 
 use super::body::Limits;
 use super::config::HttpConfig;
+use super::door::Door;
 use super::error::Refusal;
 use super::facts::HostFacts;
 use super::headers::{self, Client};
@@ -36,6 +37,7 @@ pub(super) struct Api<H> {
     pub(super) body_memory: Memory,
     /// Calls and deletions that are being waited for.
     pub(super) calls: AtomicUsize,
+    pub(super) door: Door,
     /// The host takes no more connections.
     pub(super) stopping: AtomicBool,
     /// `facts.host` as a header.
@@ -54,6 +56,14 @@ pub(super) struct Caller {
 pub(super) struct Ends {
     pub(super) local: SocketAddr,
     pub(super) peer: SocketAddr,
+}
+
+/// How a request came.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival {
+    pub(super) ends: Ends,
+    /// How long its bytes waited for its connection's turn; 0 when that isn't known.
+    pub(super) waited_nanos: u64,
 }
 
 impl<H: Inside> Api<H> {
@@ -109,7 +119,12 @@ impl Drop for InFlight<'_> {
 }
 
 /// Answers a request.
-pub(super) async fn answer<H, B>(api: &Arc<Api<H>>, rest: &axum::Router, ends: Ends, request: Request<B>) -> Response
+pub(super) async fn answer<H, B>(
+    api: &Arc<Api<H>>,
+    rest: &axum::Router,
+    arrival: Arrival,
+    request: Request<B>,
+) -> Response
 where
     H: Inside,
     B: Body<Data = Bytes> + Send + Unpin + 'static,
@@ -123,7 +138,7 @@ where
     let noted = tracing::enabled!(tracing::Level::DEBUG).then(|| Note::of(&parts));
     let is_chunked = parts.headers.contains_key(header::TRANSFER_ENCODING);
     let mut allowed_origin = None;
-    let answer = checked(api, rest, ends, id, &parts, &mut body, &mut allowed_origin).await;
+    let answer = checked(api, rest, arrival, id, &parts, &mut body, &mut allowed_origin).await;
     let (mut response, code) = match answer {
         Ok(response) => {
             let code = response.extensions().get::<Code>().copied();
@@ -159,7 +174,7 @@ where
 async fn checked<H, B>(
     api: &Arc<Api<H>>,
     rest: &axum::Router,
-    ends: Ends,
+    Arrival { ends, waited_nanos }: Arrival,
     id: RequestId,
     parts: &Parts,
     body: &mut Option<B>,
@@ -186,7 +201,13 @@ where
     let caller = Caller { id, client };
     if let Some(grain) = path.strip_prefix(path::PREFIX) {
         return match path::parse(grain)? {
-            path::Target::Method(grain, method) => invoke::call(api, &caller, parts, grain, &method, body).await,
+            path::Target::Method(grain, method) => {
+                let in_flight = api.calls.load(Ordering::Relaxed);
+                let came = api.door.admit(waited_nanos, in_flight, &api.metrics)?;
+                let called = invoke::call(api, &caller, parts, grain, &method, body).await;
+                api.door.answered(came);
+                called
+            }
             path::Target::Grain(grain) => grains::one(api, &caller, parts, grain).await,
             path::Target::Type(kind) => grains::list(api, parts, kind).await,
         };

@@ -45,7 +45,7 @@ pub(super) async fn one<H: Inside>(
 }
 
 async fn status<H: Inside>(api: &Arc<Api<H>>, grain: GrainName, with_digest: bool) -> Result<Response, Refusal> {
-    let current = deployed(&api.inside, &grain.kind)?.revision;
+    let current = deployed(&api.inside, &grain.kind).await?.revision;
     let name = grain.clone();
     let status = aside(api, move |inside| inside.status(&name)).await?;
     let mut document = json!({
@@ -77,7 +77,7 @@ async fn delete<H: Inside>(
     parts: &Parts,
     grain: GrainName,
 ) -> Result<Response, Refusal> {
-    deployed(&api.inside, &grain.kind)?;
+    deployed(&api.inside, &grain.kind).await?;
     let timeout = headers::timeout(&parts.headers, &api.config)?;
     let _place = api.place()?;
     let mut reply = api.inside.delete(caller.id, grain, timeout).await;
@@ -95,7 +95,7 @@ pub(super) async fn list<H: Inside>(api: &Arc<Api<H>>, parts: &Parts, kind: Grai
     if !matches!(parts.method, Method::GET | Method::HEAD) {
         return Err(Refusal::verb("GET, HEAD", "the keys of a type are listed by GET"));
     }
-    deployed(&api.inside, &kind)?;
+    deployed(&api.inside, &kind).await?;
     let options = ListOptions::read(parts.uri.query().unwrap_or_default())?;
     let ListOptions { prefix, after, limit } = options;
     let page = aside(api, move |inside| inside.list(&kind, &prefix, after.as_ref(), limit)).await?;

@@ -44,7 +44,7 @@ pub(super) trait Inside: Send + Sync + 'static {
     fn history(&self, kind: &GrainType) -> Vec<RevisionSummary>;
     fn upgrade(&self, kind: &GrainType) -> Result<UpgradeStatus, CallFailure>;
     fn upgrade_status(&self, kind: &GrainType) -> Result<UpgradeStatus, CallFailure>;
-    fn current(&self, kind: &GrainType) -> Option<Deployed>;
+    fn find(&self, kind: &GrainType) -> impl Future<Output = Result<Deployed, CallFailure>> + Send;
     fn all(&self) -> Vec<Deployed>;
     fn memory(&self) -> MemoryStatus;
     fn cluster(&self) -> impl Future<Output = Option<ClusterView>> + Send;
@@ -112,8 +112,9 @@ impl Inside for Host {
         self.router.upgrade_status(kind)
     }
 
-    fn current(&self, kind: &GrainType) -> Option<Deployed> {
-        self.modules.current(kind).map(|deployment| shown(&deployment))
+    async fn find(&self, kind: &GrainType) -> Result<Deployed, CallFailure> {
+        let line = self.modules.find(kind).await?;
+        Ok(shown(&line.current()))
     }
 
     fn all(&self) -> Vec<Deployed> {

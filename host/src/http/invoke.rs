@@ -30,7 +30,7 @@ where
     H: Inside,
     B: Body<Data = Bytes> + Unpin,
 {
-    let deployment = deployed(&api.inside, &grain.kind)?;
+    let deployment = deployed(&api.inside, &grain.kind).await?;
     let Some((_, described)) = deployment.contract.method(method) else {
         return Err(unknown_method(&deployment, method));
     };
@@ -102,16 +102,12 @@ async fn respond<H>(api: &Api<H>, kind: MethodKind, mut reply: Reply) -> Result<
 }
 
 /// A type's current module.
-pub(super) fn deployed<H: Inside>(inside: &H, kind: &GrainType) -> Result<Deployed, Refusal> {
-    inside.current(kind).ok_or_else(|| {
-        // A type that is deployed, but whose module can't be loaded, says so.
-        if let Err(failure) = inside.upgrade_status(kind)
-            && failure.code == Code::Internal
-        {
+pub(super) async fn deployed<H: Inside>(inside: &H, kind: &GrainType) -> Result<Deployed, Refusal> {
+    inside.find(kind).await.map_err(|failure| {
+        if failure.code != Code::UnknownType {
             return failure.into();
         }
-        let detail =
-            format!("no module of type `{kind}` is deployed here; `granary deploy FILE --type {kind}` deploys one");
+        let detail = format!("no module of type `{kind}` is deployed; `granary deploy FILE --type {kind}` deploys one");
         Refusal::new(Code::UnknownType, detail)
     })
 }

@@ -19,6 +19,7 @@ pub(super) struct Metrics {
     pub(super) accept_errors: IntCounter,
     pub(super) slow_readers: IntCounter,
     pub(super) calls_refused: IntCounter,
+    pub(super) surplus_refused: IntCounter,
     pub(super) memory_bytes: IntGauge,
     pub(super) memory_refused: IntCounter,
 }
@@ -67,6 +68,10 @@ impl Metrics {
             "granary_http_calls_refused_total",
             "Calls refused at the limit of waiting ones",
         )?;
+        let surplus_refused = counter(
+            "granary_http_surplus_refused_total",
+            "Calls refused since more came in than the host could do",
+        )?;
         let memory_bytes = gauge("granary_http_memory_bytes", "Bytes of large bodies and replies")?;
         let memory_refused = counter(
             "granary_http_memory_refused_total",
@@ -88,6 +93,7 @@ impl Metrics {
             accept_errors,
             slow_readers,
             calls_refused,
+            surplus_refused,
             memory_bytes,
             memory_refused,
         })

@@ -27,6 +27,7 @@ mod config;
 mod connection;
 mod depth;
 mod descriptors;
+mod door;
 mod error;
 mod exchange;
 mod facts;
@@ -51,6 +52,7 @@ mod server;
 mod tests;
 mod tokens;
 mod upgrades;
+mod wait;
 
 use std::sync::Arc;
 

@@ -43,8 +43,11 @@ pub(super) async fn one<H: Inside>(
     Path(kind): Path<String>,
     uri: Uri,
 ) -> Response {
-    let found = no_query(&uri).and_then(|()| grain_type(&kind));
-    match found.and_then(|kind| deployed(&api.inside, &kind)) {
+    let found = match no_query(&uri).and_then(|()| grain_type(&kind)) {
+        Ok(kind) => deployed(&api.inside, &kind).await,
+        Err(refusal) => Err(refusal),
+    };
+    match found {
         Ok(deployment) => {
             let description = &deployment.contract.description;
             let mut shown = summary(&deployment);

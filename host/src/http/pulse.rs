@@ -13,6 +13,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::wait::Wait;
+
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -36,6 +38,8 @@ struct Beats {
     sent: AtomicU64,
     /// Whether the system takes no more of them.
     is_stuck: AtomicBool,
+    /// Nanoseconds that the bytes which came last had waited; 0 when that isn't known.
+    waited: AtomicU64,
 }
 
 const PHASES: u64 = 4;
@@ -62,6 +66,11 @@ impl Pulse {
         self.0.phase.store(self.turn() + PHASES, Ordering::Relaxed);
     }
 
+    /// Nanoseconds that the request which came last waited for its turn; 0 when it came along with the one before.
+    pub(super) fn waited(&self) -> u64 {
+        self.0.waited.swap(0, Ordering::Relaxed)
+    }
+
     /// Bytes sent so far, while there are more that the client doesn't take.
     pub(super) fn stuck(&self) -> Option<u64> {
         let is_stuck = self.0.is_stuck.load(Ordering::Relaxed);
@@ -77,7 +86,10 @@ impl Pulse {
         }
     }
 
-    fn bytes(&self) {
+    fn bytes(&self, waited: Option<u64>) {
+        if let Some(waited) = waited {
+            self.0.waited.store(waited, Ordering::Relaxed);
+        }
         if self.beat().0 == Phase::Resting {
             self.0.phase.store(self.turn() + 1, Ordering::Relaxed);
         }
@@ -98,6 +110,7 @@ impl Pulse {
 pub(super) struct Felt {
     pub(super) stream: TcpStream,
     pub(super) pulse: Pulse,
+    wait: Wait,
     /// The status of the reply that was kept back; the last of this connection.
     pub(super) kept_back: Option<u16>,
 }
@@ -107,6 +120,7 @@ impl Felt {
         Felt {
             stream,
             pulse,
+            wait: Wait::new(),
             kept_back: None,
         }
     }
@@ -131,9 +145,11 @@ const REQUEST_ID: &[u8] = b"granary-request-id";
 impl AsyncRead for Felt {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let felt = &mut *self;
+        let waited = felt.wait.ended();
+        let polled = Pin::new(&mut felt.stream).poll_read(&mut felt.wait.context(cx), buf);
         if buf.filled().len() > before {
-            self.pulse.bytes();
+            felt.pulse.bytes(waited);
         }
         polled
     }
@@ -191,13 +207,13 @@ mod tests {
         let mut seen = Vec::new();
         for _ in 0..3 {
             seen.push(pulse.beat());
-            pulse.bytes();
+            pulse.bytes(None);
             seen.push(pulse.beat());
-            pulse.bytes();
+            pulse.bytes(None);
             assert_eq!(pulse.beat(), *seen.last().unwrap());
             pulse.busy();
             seen.push(pulse.beat());
-            pulse.bytes();
+            pulse.bytes(None);
             assert_eq!(pulse.beat(), *seen.last().unwrap());
             pulse.rest();
         }

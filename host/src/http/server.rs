@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 use axum::http::HeaderValue;
 use granary_core::api::Code;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::config::HttpConfig;
+use super::door::Door;
 use super::error::Refusal;
 use super::exchange::{Api, Ends};
 use super::inside::{Host, Inside};
@@ -74,6 +76,7 @@ pub async fn serve(
         security: Security::open(&config, address).map_err(ServeError::Security)?,
         body_memory: memory(&config, &metrics),
         calls: AtomicUsize::new(0),
+        door: Door::new(config.admission(Handle::current().metrics().num_workers())),
         metrics,
         config,
         stopping: AtomicBool::new(false),

@@ -33,7 +33,7 @@ pub(super) async fn rollback<H: Inside>(
 }
 
 async fn go_back<H: Inside>(api: &Api<H>, kind: &str, uri: &Uri) -> Result<Deployed, Refusal> {
-    let kind = known(api, kind, uri)?;
+    let kind = known(api, kind, uri).await?;
     Ok(api.inside.rollback(kind).await?)
 }
 
@@ -44,7 +44,9 @@ pub(super) async fn start<H: Inside>(
     Path(kind): Path<String>,
     uri: Uri,
 ) -> Response {
-    let started = known(&api, &kind, &uri).and_then(|kind| Ok(api.inside.upgrade(&kind)?));
+    let started = known(&api, &kind, &uri)
+        .await
+        .and_then(|kind| Ok(api.inside.upgrade(&kind)?));
     match started {
         Ok(status) => (StatusCode::ACCEPTED, Json(whole(&status))).into_response(),
         Err(refusal) => refuse(refusal, &caller),
@@ -58,16 +60,18 @@ pub(super) async fn status<H: Inside>(
     Path(kind): Path<String>,
     uri: Uri,
 ) -> Response {
-    let asked = known(&api, &kind, &uri).and_then(|kind| Ok(api.inside.upgrade_status(&kind)?));
+    let asked = known(&api, &kind, &uri)
+        .await
+        .and_then(|kind| Ok(api.inside.upgrade_status(&kind)?));
     match asked {
         Ok(status) => Json(whole(&status)).into_response(),
         Err(refusal) => refuse(refusal, &caller),
     }
 }
 
-fn known<H: Inside>(api: &Api<H>, kind: &str, uri: &Uri) -> Result<GrainType, Refusal> {
+async fn known<H: Inside>(api: &Api<H>, kind: &str, uri: &Uri) -> Result<GrainType, Refusal> {
     no_query(uri)?;
-    Ok(deployed(&api.inside, &grain_type(kind)?)?.kind)
+    Ok(deployed(&api.inside, &grain_type(kind)?).await?.kind)
 }
 
 /// All revisions of a type, oldest first.

@@ -5,6 +5,7 @@
 //! that is uploaded. Machine code never comes from another host.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use granary_core::api::{CallFailure, Code};
 use granary_core::id::{GrainType, ModuleHash, Revision};
@@ -16,6 +17,9 @@ use crate::storage::{ModuleRecord, StorageError};
 
 /// How often a deploy is compared anew because somebody else's came first.
 const TRIES: usize = 5;
+/// What was agreed on isn't asked for again this soon when an unknown type is called: a deploy tells all hosts, so only one
+/// that is cut off meanwhile doesn't know.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 impl Modules {
     /// From now on revisions are what the cluster agrees on.
@@ -34,6 +38,29 @@ impl Modules {
     pub(crate) async fn adopt(&self, table: &Table) -> Result<(), CallFailure> {
         let _one = self.shared.deploying.lock().await;
         self.shared.adopt(table).await
+    }
+
+    /// A type's revisions; also of one that this host hasn't heard of, as it has just come or was cut off: then what the hosts
+    /// have agreed on counts.
+    pub(crate) async fn find(&self, kind: &GrainType) -> Result<Arc<Line>, CallFailure> {
+        let known = self.line(kind);
+        let is_unknown = |failure: &CallFailure| failure.code == Code::UnknownType;
+        let by = self
+            .shared
+            .agreement
+            .get()
+            .filter(|_| known.as_ref().is_err_and(is_unknown));
+        let Some(by) = by else { return known };
+        {
+            // One at a time, and not again at once: strange names mustn't keep the hosts busy.
+            let mut asked = self.shared.asked.lock().await;
+            if asked.is_none_or(|at| at.elapsed() >= ASK_AGAIN) {
+                let now = Instant::now();
+                self.adopt(&by.read().await?).await?;
+                *asked = Some(now);
+            }
+        }
+        self.line(kind)
     }
 
     /// A module's bytes, for a host that doesn't have them.

@@ -12,6 +12,7 @@ mod table;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock, RwLock, RwLockWriteGuard};
+use std::time::Instant;
 
 use granary_core::api::{CallFailure, Code};
 use granary_core::id::{GrainType, ModuleHash, Revision};
@@ -86,6 +87,8 @@ struct Shared {
     deploying: Mutex<()>,
     /// How revisions are numbered in a cluster; a host alone numbers them itself.
     agreement: OnceLock<Arc<dyn Agree>>,
+    /// When an unknown type was last asked for among the hosts.
+    asked: Mutex<Option<Instant>>,
 }
 
 /// A type whose current module can't be loaded: its file is damaged or gone. The other types are served.
@@ -122,6 +125,7 @@ impl Modules {
             broken: RwLock::default(),
             deploying: Mutex::new(()),
             agreement: OnceLock::new(),
+            asked: Mutex::default(),
         };
         let modules = Modules {
             shared: Arc::new(shared),

@@ -43,6 +43,9 @@ pub(crate) trait Agree: Send + Sync {
     /// Changes the table. Returns what is agreed on then.
     fn edit(&self, change: Change) -> Agreeing<'_, Result<Table, CallFailure>>;
 
+    /// What is agreed on now.
+    fn read(&self) -> Agreeing<'_, Result<Table, CallFailure>>;
+
     /// A module's bytes from a host that has them.
     fn fetch(&self, module: ModuleHash) -> Agreeing<'_, Option<Vec<u8>>>;
 }

@@ -73,6 +73,14 @@ pub(crate) struct HttpLimits {
     /// The most calls that wait for their replies [default: 8192]
     #[arg(id = "http-calls", long = "http-calls", env = "GRANARY_HTTP_CALLS", value_name = "N")]
     calls: Option<usize>,
+    /// How long calls may be in flight on a busy host before a surplus is refused [default: 10ms]
+    #[arg(
+        id = "http-latency",
+        long = "http-latency",
+        env = "GRANARY_HTTP_LATENCY",
+        value_name = "DURATION"
+    )]
+    latency: Option<String>,
     /// How long a request's headers may take [default: 10s]
     #[arg(
         id = "http-header-timeout",
@@ -140,6 +148,7 @@ impl HttpLimits {
             self.peer_connections.or(file.peer_connections),
         )?;
         count(&mut config.call_limit, self.calls.or(file.calls))?;
+        time(&mut config.latency_target, self.latency.or(file.latency))?;
         time(&mut config.header_timeout, self.header_timeout.or(file.header_timeout))?;
         time(&mut config.body_timeout, self.body_timeout.or(file.body_timeout))?;
         time(&mut config.reply_timeout, self.reply_timeout.or(file.reply_timeout))?;

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::super::door::Door;
 use super::super::exchange::Api;
 use super::super::inside::{Deployed, Inside};
 use super::super::metrics::Metrics;
@@ -68,6 +69,7 @@ impl Served {
             security: Security::open(&config, address).unwrap(),
             body_memory: memory(&config, &metrics),
             calls: 0.into(),
+            door: Door::new(config.admission(1)),
             metrics,
             config,
             stopping: false.into(),
@@ -285,8 +287,11 @@ impl Inside for Script {
         })
     }
 
-    fn current(&self, kind: &GrainType) -> Option<Deployed> {
-        (kind.as_str() == TYPE).then(deployed)
+    async fn find(&self, kind: &GrainType) -> Result<Deployed, CallFailure> {
+        if kind.as_str() == TYPE {
+            return Ok(deployed());
+        }
+        Err(CallFailure::before(Code::UnknownType, format!("no `{kind}`")))
     }
 
     fn all(&self) -> Vec<Deployed> {
