@@ -61,7 +61,11 @@ pub(crate) fn measure_hops(is_quick: bool) -> Outcome<()> {
     while hops.iter().sum::<f64>() < calls {
         load::run(&load)?;
         let after = arrivals(&three)?;
-        hops = after.iter().zip(&before).map(|(after, before)| after - before).collect();
+        hops = after
+            .iter()
+            .zip(&before)
+            .map(|(after, before)| after - before)
+            .collect();
     }
     println!(
         "of {:.0} calls to one of three hosts {:.0} were passed on never, {:.0} once, {:.0} twice, {:.0} three times; {:.0} were sent again\n",

@@ -4,6 +4,7 @@
 //! **Not here:** chunked replies; neither a host nor the reference sends them.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -26,6 +27,17 @@ impl Connection {
 
     /// One request and its reply, which has to be 200. Returns the reply's body.
     pub(crate) async fn call(&mut self, request: &[u8]) -> std::io::Result<&[u8]> {
+        let (status, body) = self.exchange(request).await?;
+        if status != 200 {
+            return Err(std::io::Error::other(
+                String::from_utf8_lossy(&self.buffer).into_owned(),
+            ));
+        }
+        Ok(&self.buffer[body])
+    }
+
+    /// One request and its reply, whatever it is: its status and where its body is in the buffer.
+    async fn exchange(&mut self, request: &[u8]) -> std::io::Result<(u16, Range<usize>)> {
         self.stream.write_all(request).await?;
         self.buffer.clear();
         let (head, length) = loop {
@@ -37,12 +49,15 @@ impl Connection {
                 _ => {}
             }
         };
-        if !self.buffer.starts_with(b"HTTP/1.1 200") {
-            return Err(std::io::Error::other(
-                String::from_utf8_lossy(&self.buffer).into_owned(),
-            ));
-        }
-        Ok(&self.buffer[head..length])
+        let status = self.buffer.get("HTTP/1.1 ".len()..).and_then(|rest| rest.get(..3));
+        let status = status.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+        let status = status.ok_or(std::io::ErrorKind::InvalidData)?;
+        Ok((status, head..length))
+    }
+
+    /// One request; the status of its reply.
+    pub(crate) async fn status(&mut self, request: &[u8]) -> std::io::Result<u16> {
+        Ok(self.exchange(request).await?.0)
     }
 }
 

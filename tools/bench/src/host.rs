@@ -33,14 +33,25 @@ impl Server {
         Ok(server)
     }
 
+    /// A host with the counter that has the first processor only. Which one the generator has is for its caller to say.
+    pub(crate) fn on_first_processor() -> Outcome<Server> {
+        let mut command = Command::new("taskset");
+        command.args(["--cpu-list", "0"]).arg(binary()?);
+        let server = Server::started_by(command, &[])?;
+        server.deploy("counter")?;
+        Ok(server)
+    }
+
     /// A host that nothing is deployed on.
     pub(crate) fn bare(flags: &[&str]) -> Outcome<Server> {
+        Server::started_by(Command::new(binary()?), flags)
+    }
+
+    fn started_by(mut command: Command, flags: &[&str]) -> Outcome<Server> {
         // Beside the target folder rather than in /tmp, which may be memory: syncs have to cost what they cost.
         let folder = tempfile::Builder::new()
             .prefix("granary-bench-")
             .tempdir_in(release_folder()?)?;
-        let binary = std::env::var_os("GRANARY_BIN").map_or(release_folder()?.join("granary"), PathBuf::from);
-        let mut command = Command::new(binary);
         // What's measured of one host is a host alone, unless it's the cluster that is measured.
         let alone = if flags.iter().any(|flag| flag.starts_with("--cluster")) {
             &[][..]
@@ -145,6 +156,20 @@ impl Drop for Server {
     }
 }
 
+/// Binds all threads of a process to a processor.
+pub(crate) fn bind(pid: u32, processor: usize) -> Outcome<()> {
+    let (processor, pid) = (processor.to_string(), pid.to_string());
+    let bound = Command::new("taskset")
+        .args(["--all-tasks", "--cpu-list", "--pid", &processor, &pid])
+        .stdout(Stdio::null())
+        .status();
+    match bound {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("taskset can't bind a process to processor {processor}: {status}").into()),
+        Err(error) => Err(format!("taskset, of util-linux, binds processes to processors: {error}").into()),
+    }
+}
+
 /// Starts the process and waits until it says where it serves.
 fn spawn(command: &mut Command) -> Outcome<(Child, SocketAddr)> {
     let mut child = command.spawn()?;
@@ -159,6 +184,11 @@ fn spawn(command: &mut Command) -> Outcome<(Child, SocketAddr)> {
     // Reads on until it is gone: a full pipe would stop it.
     std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
     Ok((child, address))
+}
+
+/// The program of a host.
+fn binary() -> Outcome<PathBuf> {
+    Ok(std::env::var_os("GRANARY_BIN").map_or(release_folder()?.join("granary"), PathBuf::from))
 }
 
 /// The bytes of one of this repository's guests.

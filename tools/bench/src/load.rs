@@ -3,7 +3,7 @@
 //! One thread: it shares the machine with what it measures, the same for all that is measured. Every latency is kept, so
 //! percentiles are exact. A reply other than 200 ends the measurement: rates of refusals say nothing.
 //!
-//! **Not here:** calls that come at their own pace, whatever the replies do (an open loop).
+//! **Not here:** calls that come at their own pace, whatever the replies do (`open`).
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -39,7 +39,7 @@ impl Call {
         }
     }
 
-    fn render(&self, to: SocketAddr, key: usize, number: usize, out: &mut Vec<u8>) {
+    pub(crate) fn render(&self, to: SocketAddr, key: usize, number: usize, out: &mut Vec<u8>) {
         let Call {
             grain_type,
             method,
@@ -100,9 +100,7 @@ impl Measured {
 
     /// The latency in milliseconds that this share of the calls doesn't exceed.
     pub(crate) fn quantile_ms(&self, share: f64) -> f64 {
-        let count = self.latencies_us.len();
-        let at = ((count as f64 * share).ceil() as usize).clamp(1, count.max(1)) - 1;
-        self.latencies_us.get(at).copied().unwrap_or(0) as f64 / 1000.0
+        quantile_ms(&self.latencies_us, share)
     }
 
     /// Both runs as if they had been one.
@@ -112,6 +110,13 @@ impl Measured {
         self.seconds += other.seconds;
         self
     }
+}
+
+/// Of latencies in microseconds in order of size, the one that this share of them doesn't exceed, in milliseconds; 0 of none.
+pub(crate) fn quantile_ms(sorted_us: &[u32], share: f64) -> f64 {
+    let count = sorted_us.len();
+    let at = ((count as f64 * share).ceil() as usize).clamp(1, count.max(1)) - 1;
+    sorted_us.get(at).copied().unwrap_or(0) as f64 / 1000.0
 }
 
 /// Runs the workload.
@@ -226,15 +231,24 @@ impl Run {
 
 /// SplitMix64: the same keys in every run.
 #[derive(Debug)]
-struct Chance(u64);
+pub(crate) struct Chance(pub(crate) u64);
 
 impl Chance {
-    fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        (self.bits() % bound as u64) as usize
+    }
+
+    /// Above 0, at most 1.
+    pub(crate) fn share(&mut self) -> f64 {
+        ((self.bits() >> 11) + 1) as f64 / (1_u64 << 53) as f64
+    }
+
+    fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
+        mixed ^ (mixed >> 31)
     }
 }
 

@@ -7,11 +7,13 @@
 mod cases;
 mod cluster;
 mod connection;
+mod curve;
 mod footprint;
 mod gate;
 mod host;
 mod load;
 mod memory;
+mod open;
 mod reference;
 mod snapshot;
 mod table;
@@ -32,6 +34,7 @@ const DETAILS: &[Detail] = &[
     ("gate", gate::measure),
     ("cluster", cluster::measure),
     ("hops", cluster::measure_hops),
+    ("curve", curve::measure),
 ];
 
 fn main() -> ExitCode {
