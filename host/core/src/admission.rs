@@ -13,6 +13,8 @@
 //! rather than a number in flight, as usual for limits by latency: calls that wait for something else than a processor, a hot
 //! grain's mailbox say, are in flight as well, by the thousand maybe, and refusing others doesn't make them fewer.
 //!
+//! Calls of grains that have many others in flight are refused first: whoever floods one grain mustn't push out those who call another.
+//!
 //! **Not here:** how waits are measured and calls counted (`granary_host::http`).
 
 use crate::time::Time;
@@ -64,12 +66,14 @@ struct Rate {
 }
 
 impl Rate {
-    fn take(&mut self, now: Time, most_nanos: u64) -> bool {
+    fn take(&mut self, now: Time, most_nanos: u64, is_crowded: bool) -> bool {
         let most = self.calls_a_nano * most_nanos as f64 + 1.0;
         let more = self.calls_a_nano * now.nanos_since(self.filled) as f64;
         self.tokens = (self.tokens + more).min(most);
         self.filled = now;
-        let is_there = self.tokens >= 1.0;
+        // Half of the bucket is for the others.
+        let kept = if is_crowded { most / 2.0 } else { 0.0 };
+        let is_there = self.tokens >= 1.0 + kept;
         if is_there {
             self.tokens -= 1.0;
         }
@@ -125,8 +129,9 @@ impl Admission {
         }
     }
 
-    /// Whether a call is taken on that is looked at `now`, after waiting for so long, with so many in flight.
-    pub fn admits(&mut self, now: Time, waited_nanos: u64, in_flight: usize) -> bool {
+    /// Whether a call is taken on that is looked at `now`, after waiting for so long, with so many in flight; `is_crowded` when
+    /// many of those are for the same grain.
+    pub fn admits(&mut self, now: Time, waited_nanos: u64, in_flight: usize, is_crowded: bool) -> bool {
         let passed = now.nanos_since(self.window_began);
         if self.is_over(passed) {
             self.rate = self.next_rate(now, passed);
@@ -137,7 +142,7 @@ impl Admission {
         window.came = window.came.saturating_add(1);
         window.waited += u32::from(waited_nanos > self.settings.wait_nanos);
         let Some(rate) = &mut self.rate else { return true };
-        let is_taken = rate.take(now, self.settings.target_nanos) || in_flight < self.settings.always;
+        let is_taken = rate.take(now, self.settings.target_nanos, is_crowded) || in_flight < self.settings.always;
         window.refused += u32::from(!is_taken);
         is_taken
     }
@@ -168,7 +173,7 @@ impl Admission {
         }
         let before = self.rate.unwrap_or(Rate {
             calls_a_nano: 0.0,
-            tokens: 0.0,
+            tokens: f64::INFINITY,
             filled: now,
         });
         Some(Rate {
@@ -194,7 +199,7 @@ mod tests {
 
     enum Task {
         /// A call that came at this microsecond.
-        Take(u64),
+        Take { came: u64, is_crowded: bool },
         /// The same, once it was looked at.
         Finish { came: u64, taken: u64 },
     }
@@ -202,6 +207,8 @@ mod tests {
     #[derive(Debug, Default)]
     struct Seen {
         refused: usize,
+        /// Of those, calls of grains that nobody floods.
+        refused_elsewhere: usize,
         answered: usize,
         /// Of the second half, in order of size.
         latencies: Vec<u64>,
@@ -214,8 +221,8 @@ mod tests {
     }
 
     /// A processor that does one task after the other, for four seconds in which so many percent of what it can do come in;
-    /// `others` are in flight all the time without wanting the processor.
-    fn offered(percent: u64, others: usize) -> Seen {
+    /// `others` are in flight all the time without wanting the processor; nine of ten calls are of one grain if `is_flood`.
+    fn offered(percent: u64, others: usize, is_flood: bool) -> Seen {
         const END: u64 = 4_000_000;
         let mut admission = Admission::new(Settings::of_threads(1));
         let (mut rng, mut seen) = (Rng::new(percent), Seen::default());
@@ -224,18 +231,20 @@ mod tests {
         let most = 2 * (TAKE + FINISH) * 100 / percent;
         while now < END {
             while next <= now {
-                tasks.push_back(Task::Take(next));
+                let is_crowded = is_flood && rng.below(10) > 0;
+                tasks.push_back(Task::Take { came: next, is_crowded });
                 next += rng.below(most + 1);
             }
             match tasks.pop_front() {
                 None => now = next,
-                Some(Task::Take(came)) => {
-                    if admission.admits(Time(now * 1000), (now - came) * 1000, in_flight) {
+                Some(Task::Take { came, is_crowded }) => {
+                    if admission.admits(Time(now * 1000), (now - came) * 1000, in_flight, is_crowded) {
                         in_flight += 1;
                         tasks.push_back(Task::Finish { came, taken: now });
                         now += TAKE;
                     } else {
                         seen.refused += 1;
+                        seen.refused_elsewhere += usize::from(!is_crowded);
                         now += REFUSE;
                     }
                 }
@@ -257,14 +266,14 @@ mod tests {
     #[test]
     fn what_the_host_can_do_is_not_refused() {
         for percent in [20, 60, 90] {
-            assert_eq!(offered(percent, 0).refused, 0, "{percent} %");
+            assert_eq!(offered(percent, 0, false).refused, 0, "{percent} %");
         }
     }
 
     #[test]
     fn a_surplus_is_refused_and_the_others_are_answered_soon() {
         for percent in [120, 150, 200, 300] {
-            let seen = offered(percent, 0);
+            let seen = offered(percent, 0, false);
             assert!(seen.p99() < 3 * TARGET, "{percent} %: {} us", seen.p99());
             // All that the refusals leave of the processor goes into answers: a + r = offered, 50 a + 10 r = all.
             let all = 4_000_000.0;
@@ -280,18 +289,27 @@ mod tests {
 
     #[test]
     fn calls_that_wait_for_something_else_take_nobodys_place() {
-        let (alone, among) = (offered(150, 0), offered(150, 5_000));
+        let (alone, among) = (offered(150, 0, false), offered(150, 5_000, false));
         let share = among.answered as f64 / alone.answered as f64;
         assert!(share > 0.95, "{share}");
         assert!(among.p99() < 3 * TARGET, "{} us", among.p99());
-        assert_eq!(offered(90, 5_000).refused, 0);
+        assert_eq!(offered(90, 5_000, false).refused, 0);
+    }
+
+    #[test]
+    fn a_flood_of_one_grain_pushes_out_no_others() {
+        for percent in [150, 200] {
+            let seen = offered(percent, 0, true);
+            assert!(seen.refused > 10_000, "{percent} %: {} refused", seen.refused);
+            assert_eq!(seen.refused_elsewhere, 0, "{percent} %");
+        }
     }
 
     #[test]
     fn slow_guests_on_an_idle_host_are_no_overload() {
         let mut admission = Admission::new(Settings::of_threads(1));
         for number in 0..10_000 {
-            assert!(admission.admits(Time(number * 1_000_000), 100_000, 2_000));
+            assert!(admission.admits(Time(number * 1_000_000), 100_000, 2_000, false));
             admission.answered(900_000_000);
         }
     }
@@ -301,11 +319,11 @@ mod tests {
         let mut admission = Admission::new(Settings::of_threads(2));
         for number in 0..10_000 {
             // A machine that others keep busy.
-            assert!(admission.admits(Time(number * 1_000_000), 50_000_000, 127));
+            assert!(admission.admits(Time(number * 1_000_000), 50_000_000, 127, false));
             admission.answered(900_000_000);
         }
         assert!(admission.is_overloaded());
-        let refused = (0..100).filter(|_| !admission.admits(Time(10_000_000_000), 50_000_000, 128));
+        let refused = (0..100).filter(|_| !admission.admits(Time(10_000_000_000), 50_000_000, 128, false));
         assert!(refused.count() > 90);
     }
 
@@ -313,12 +331,12 @@ mod tests {
     fn an_overload_ends_when_nobody_is_refused() {
         let mut admission = Admission::new(Settings::of_threads(1));
         for number in 0..1_000 {
-            admission.admits(Time(number * 1_000_000), 5_000_000, 200);
+            admission.admits(Time(number * 1_000_000), 5_000_000, 200, false);
             admission.answered(20_000_000);
         }
         assert!(admission.is_overloaded());
         for number in 1_000..1_200 {
-            admission.admits(Time(number * 1_000_000), 10_000, 20);
+            admission.admits(Time(number * 1_000_000), 10_000, 20, false);
             admission.answered(1_000_000);
         }
         assert!(!admission.is_overloaded());

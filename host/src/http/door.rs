@@ -1,20 +1,37 @@
 //! Where calls are taken on or refused when more come in than the host can do: drives `granary_core::admission`.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use granary_core::admission::{Admission, Settings};
 use granary_core::api::Code;
+use granary_core::id::GrainName;
 use granary_core::time::Time;
 
 use super::error::Refusal;
 use super::metrics::Metrics;
 use crate::clock::Clock;
 
+/// Calls in flight are counted by their grains' hashes in so many places: two grains that share one are rare, and harmless.
+const PLACES: usize = 4096;
+/// With so many calls of one grain in flight, further ones are the first to be refused.
+const CROWD: u32 = 8;
+
 /// The one door of all connections.
 #[derive(Debug)]
 pub(super) struct Door {
     clock: Clock,
     admission: Mutex<Admission>,
+    in_flight: Box<[AtomicU32]>,
+}
+
+/// A call that was taken on.
+pub(super) struct Entered<'a> {
+    door: &'a Door,
+    place: &'a AtomicU32,
+    /// When it began to wait.
+    came: Time,
 }
 
 impl Door {
@@ -22,15 +39,29 @@ impl Door {
         Door {
             clock: Clock::start(),
             admission: Mutex::new(Admission::new(settings)),
+            in_flight: (0..PLACES).map(|_| AtomicU32::new(0)).collect(),
         }
     }
 
-    /// Takes a call on that has waited for so long for a worker thread, with so many others in flight. Returns when it began
-    /// to wait.
-    pub(super) fn admit(&self, waited_nanos: u64, in_flight: usize, metrics: &Metrics) -> Result<Time, Refusal> {
+    /// Takes a call on that has waited for so long for a worker thread, with so many others in flight.
+    pub(super) fn admit(
+        &self,
+        grain: &GrainName,
+        waited_nanos: u64,
+        in_flight: usize,
+        metrics: &Metrics,
+    ) -> Result<Entered<'_>, Refusal> {
+        let place = &self.in_flight[place(grain)];
+        let is_crowded = place.load(Ordering::Relaxed) >= CROWD;
         let now = self.clock.time();
-        if self.admission().admits(now, waited_nanos, in_flight) {
-            return Ok(Time(now.0.saturating_sub(waited_nanos)));
+        if self.admission().admits(now, waited_nanos, in_flight, is_crowded) {
+            place.fetch_add(1, Ordering::Relaxed);
+            let came = Time(now.0.saturating_sub(waited_nanos));
+            return Ok(Entered {
+                door: self,
+                place,
+                came,
+            });
         }
         metrics.surplus_refused.inc();
         let detail =
@@ -38,19 +69,34 @@ impl Door {
         Err(Refusal::new(Code::Overloaded, detail))
     }
 
-    /// A call that was taken on is answered that came then.
-    pub(super) fn answered(&self, came: Time) {
-        let took = self.clock.time().nanos_since(came);
-        self.admission().answered(took);
-    }
-
     fn admission(&self) -> MutexGuard<'_, Admission> {
         self.admission.lock().expect("no panic under this lock")
     }
 }
 
+impl Entered<'_> {
+    /// The call is answered; one whose client went away isn't.
+    pub(super) fn answered(self) {
+        let took = self.door.clock.time().nanos_since(self.came);
+        self.door.admission().answered(took);
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.place.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn place(grain: &GrainName) -> usize {
+    let mut hasher = DefaultHasher::new();
+    (grain.kind.as_str(), grain.key.as_str()).hash(&mut hasher);
+    hasher.finish() as usize % PLACES
+}
+
 #[cfg(test)]
 mod tests {
+    use granary_core::id::{GrainKey, GrainType};
     use prometheus::Registry;
 
     use super::*;
@@ -66,13 +112,15 @@ mod tests {
             least_samples: 1,
             always: 0,
         });
+        let grain = GrainName::new(GrainType::new("counter").unwrap(), GrainKey::new("a").unwrap());
         let refusal = loop {
-            match door.admit(1_000_000, 9, &metrics) {
-                Ok(came) => door.answered(came),
+            match door.admit(&grain, 1_000_000, 9, &metrics) {
+                Ok(entered) => entered.answered(),
                 Err(refusal) => break refusal,
             }
         };
         assert_eq!(refusal.code(), Code::Overloaded);
         assert_eq!(metrics.surplus_refused.get(), 1);
+        assert_eq!(door.in_flight[place(&grain)].load(Ordering::Relaxed), 0);
     }
 }

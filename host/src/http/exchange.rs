@@ -203,9 +203,9 @@ where
         return match path::parse(grain)? {
             path::Target::Method(grain, method) => {
                 let in_flight = api.calls.load(Ordering::Relaxed);
-                let came = api.door.admit(waited_nanos, in_flight, &api.metrics)?;
+                let entered = api.door.admit(&grain, waited_nanos, in_flight, &api.metrics)?;
                 let called = invoke::call(api, &caller, parts, grain, &method, body).await;
-                api.door.answered(came);
+                entered.answered();
                 called
             }
             path::Target::Grain(grain) => grains::one(api, &caller, parts, grain).await,
