@@ -28,7 +28,7 @@ pub struct Settings {
     pub wait_nanos: u64,
     /// How often the rate is thought over.
     pub window_nanos: u64,
-    /// Fewer answers in a window say nothing: it's made longer, up to [`LONGEST`] times.
+    /// Fewer answers in a window say nothing: it's made longer, up to 20 times.
     pub least_samples: u32,
     /// While fewer are in flight none is refused: that many at a time keep the processors at work.
     pub always: usize,

@@ -41,11 +41,7 @@ pub(super) async fn run<H: Inside>(
         let (api, rest, pulse) = (&api, &rest, &pulse);
         async move {
             pulse.busy();
-            let arrival = Arrival {
-                ends,
-                waited_nanos: pulse.waited(),
-            };
-            let response = answer(api, rest, arrival, request).await;
+            let response = answer(api, rest, Arrival::new(ends, pulse.waited()), request).await;
             pulse.rest();
             Ok::<_, Infallible>(response)
         }

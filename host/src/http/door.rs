@@ -3,6 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
+use std::time::Instant;
 
 use granary_core::admission::{Admission, Settings};
 use granary_core::api::Code;
@@ -11,7 +12,6 @@ use granary_core::time::Time;
 
 use super::error::Refusal;
 use super::metrics::Metrics;
-use crate::clock::Clock;
 
 /// Calls in flight are counted by their grains' hashes in so many places: two grains that share one are rare, and harmless.
 const PLACES: usize = 4096;
@@ -21,7 +21,7 @@ const CROWD: u32 = 8;
 /// The one door of all connections.
 #[derive(Debug)]
 pub(super) struct Door {
-    clock: Clock,
+    started: Instant,
     admission: Mutex<Admission>,
     in_flight: Box<[AtomicU32]>,
 }
@@ -37,7 +37,7 @@ pub(super) struct Entered<'a> {
 impl Door {
     pub(super) fn new(settings: Settings) -> Door {
         Door {
-            clock: Clock::start(),
+            started: Instant::now(),
             admission: Mutex::new(Admission::new(settings)),
             in_flight: (0..PLACES).map(|_| AtomicU32::new(0)).collect(),
         }
@@ -53,7 +53,7 @@ impl Door {
     ) -> Result<Entered<'_>, Refusal> {
         let place = &self.in_flight[place(grain)];
         let is_crowded = place.load(Ordering::Relaxed) >= CROWD;
-        let now = self.clock.time();
+        let now = self.time();
         if self.admission().admits(now, waited_nanos, in_flight, is_crowded) {
             place.fetch_add(1, Ordering::Relaxed);
             let came = Time(now.0.saturating_sub(waited_nanos));
@@ -69,6 +69,10 @@ impl Door {
         Err(Refusal::new(Code::Overloaded, detail))
     }
 
+    fn time(&self) -> Time {
+        Time(self.started.elapsed().as_nanos() as u64)
+    }
+
     fn admission(&self) -> MutexGuard<'_, Admission> {
         self.admission.lock().expect("no panic under this lock")
     }
@@ -77,7 +81,7 @@ impl Door {
 impl Entered<'_> {
     /// The call is answered; one whose client went away isn't.
     pub(super) fn answered(self) {
-        let took = self.door.clock.time().nanos_since(self.came);
+        let took = self.door.time().nanos_since(self.came);
         self.door.admission().answered(took);
     }
 }

@@ -66,6 +66,12 @@ pub(super) struct Arrival {
     pub(super) waited_nanos: u64,
 }
 
+impl Arrival {
+    pub(super) fn new(ends: Ends, waited_nanos: u64) -> Arrival {
+        Arrival { ends, waited_nanos }
+    }
+}
+
 impl<H: Inside> Api<H> {
     /// The limits of a body that isn't a module.
     pub(super) fn body_limits(&self) -> Limits {
