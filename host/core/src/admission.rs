@@ -13,7 +13,8 @@
 //! rather than a number in flight, as usual for limits by latency: calls that wait for something else than a processor, a hot
 //! grain's mailbox say, are in flight as well, by the thousand maybe, and refusing others doesn't make them fewer.
 //!
-//! Calls of grains that have many others in flight are refused first: whoever floods one grain mustn't push out those who call another.
+//! Calls of grains that have many others in flight are refused first, and don't count for the others: whoever floods one grain mustn't push
+//! out those who call another.
 //!
 //! **Not here:** how waits are measured and calls counted (`granary_host::http`).
 
@@ -129,8 +130,8 @@ impl Admission {
         }
     }
 
-    /// Whether a call is taken on that is looked at `now`, after waiting for so long, with so many in flight; `is_crowded` when
-    /// many of those are for the same grain.
+    /// Whether a call is taken on that is looked at `now`, after waiting for so long, with so many in flight. `is_crowded` when
+    /// many of those are for the same grain; for a call that isn't, those of crowds aren't counted.
     pub fn admits(&mut self, now: Time, waited_nanos: u64, in_flight: usize, is_crowded: bool) -> bool {
         let passed = now.nanos_since(self.window_began);
         if self.is_over(passed) {
@@ -201,7 +202,7 @@ mod tests {
         /// A call that came at this microsecond.
         Take { came: u64, is_crowded: bool },
         /// The same, once it was looked at.
-        Finish { came: u64, taken: u64 },
+        Finish { came: u64, taken: u64, is_crowded: bool },
     }
 
     #[derive(Debug, Default)]
@@ -227,7 +228,8 @@ mod tests {
         let mut admission = Admission::new(Settings::of_threads(1));
         let (mut rng, mut seen) = (Rng::new(percent), Seen::default());
         let (mut now, mut next) = (0, 0);
-        let (mut tasks, mut in_flight) = (VecDeque::new(), others);
+        // All, and those of no crowd.
+        let (mut tasks, mut in_flight, mut single) = (VecDeque::new(), others, others);
         let most = 2 * (TAKE + FINISH) * 100 / percent;
         while now < END {
             while next <= now {
@@ -238,9 +240,16 @@ mod tests {
             match tasks.pop_front() {
                 None => now = next,
                 Some(Task::Take { came, is_crowded }) => {
-                    if admission.admits(Time(now * 1000), (now - came) * 1000, in_flight, is_crowded) {
+                    let ahead = if is_crowded { in_flight } else { single };
+                    if admission.admits(Time(now * 1000), (now - came) * 1000, ahead, is_crowded) {
                         in_flight += 1;
-                        tasks.push_back(Task::Finish { came, taken: now });
+                        single += usize::from(!is_crowded);
+                        let taken = now;
+                        tasks.push_back(Task::Finish {
+                            came,
+                            taken,
+                            is_crowded,
+                        });
                         now += TAKE;
                     } else {
                         seen.refused += 1;
@@ -248,9 +257,14 @@ mod tests {
                         now += REFUSE;
                     }
                 }
-                Some(Task::Finish { came, taken }) => {
+                Some(Task::Finish {
+                    came,
+                    taken,
+                    is_crowded,
+                }) => {
                     now += FINISH;
                     in_flight -= 1;
+                    single -= usize::from(!is_crowded);
                     seen.answered += 1;
                     admission.answered((now - taken) * 1000);
                     if now > END / 2 {

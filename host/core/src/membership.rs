@@ -10,6 +10,7 @@
 //! - `roll`: what gossip has dropped is found by comparing with a random member, and suspects are told that they are.
 //! - a leave that can be told from a death, since it's part of the [`Identity`].
 //! - [`View`]: who is there since when, as data, and each change of it as an output.
+//! - [`Lives`]: which of several processes with one host's identity is believed; whoever isn't any more ends ([`Output::Superseded`]).
 //! - a probe that got no answer, directly or through others, ends when that is clear, not when its period does.
 //!
 //! # Architecture invariants
@@ -26,6 +27,7 @@ mod event;
 mod health;
 mod identity;
 mod inbox;
+mod lives;
 mod rejoin;
 mod roll;
 mod said;
@@ -44,6 +46,7 @@ use foca::{Foca, NoCustomBroadcast, Timer};
 pub use self::event::{Input, Output, Refusal, Settings};
 use self::health::Health;
 pub use self::identity::Identity;
+pub use self::lives::{Doubt, Life, Lives, NoLife};
 use self::rejoin::Rejoin;
 use self::said::Said;
 use self::timers::Timers;
@@ -135,7 +138,9 @@ impl Membership {
             Input::Configured(members) => self.rejoin.configure(members, self.settings.hosts_most),
             Input::Leave => self.leave(now, out),
         }
-        self.fire(now, out);
+        if !self.gone {
+            self.fire(now, out);
+        }
     }
 
     /// When [`Input::Wake`] is due.

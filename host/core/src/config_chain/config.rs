@@ -20,6 +20,7 @@
 //! **Not here:** how one is agreed ([`super`]), which hosts a slot should have ([`crate::ring`]), its form on the wire
 //! (`config_chain/form.rs`).
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -197,6 +198,15 @@ impl SlotReplicas {
         holds(&self.replicas) || self.sources.iter().any(|source| holds(&source.replicas))
     }
 
+    /// Whether each commit of the slot was seen by one of `hosts`: enough of its replicas are among them, and of each of its sources.
+    pub fn is_covered_by(&self, hosts: &BTreeSet<HostId>) -> bool {
+        let is_covered = |replicas: &Replicas| {
+            let among = replicas.hosts().iter().filter(|host| hosts.contains(host));
+            among.count() >= replicas.read_quorum()
+        };
+        is_covered(&self.replicas) && self.sources.iter().all(|source| is_covered(&source.replicas))
+    }
+
     /// The slot in configuration `n`, the next one, held by `replicas` there. `served` says that a quorum is known to serve it now.
     pub fn then(&self, n: ConfigNumber, replicas: Replicas, served: bool) -> SlotReplicas {
         let stays = replicas.same_hosts(&self.replicas);
@@ -264,6 +274,11 @@ impl Config {
     /// Who holds a slot, its primary first.
     pub fn replicas(&self, slot: Slot) -> &[HostId] {
         self.slot(slot).replicas.hosts()
+    }
+
+    /// Whether each commit of any grain was seen by one of `hosts`.
+    pub fn is_covered_by(&self, hosts: &BTreeSet<HostId>) -> bool {
+        self.slots.iter().all(|slot| slot.is_covered_by(hosts))
     }
 
     /// Whether it's agreed that every slot is served by a quorum.

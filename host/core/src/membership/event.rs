@@ -147,6 +147,12 @@ pub enum Output {
         /// How often that has happened since the start.
         renewal: u32,
     },
+    /// Others know a later start of this very host: its folder was copied, and this process isn't the host any more. It has to end at
+    /// once; the machine does nothing more.
+    Superseded {
+        /// The number of that start.
+        by: u32,
+    },
     /// A datagram was dropped.
     Refused {
         /// Whose.

@@ -29,13 +29,16 @@ impl Membership {
     fn take_gossip(&mut self, now: Time, from: HostId, datagram: &[u8], out: &mut Vec<Output>) -> Result<(), Refusal> {
         let told = self.wire.told(datagram)?;
         self.check_sender(from, &told.sender)?;
-        self.check_room(told.hosts.iter().copied().chain([from]))?;
+        self.check_room(told.members.iter().map(|member| member.host).chain([from]))?;
+        if self.is_superseded(told.members.iter().chain([&told.receiver]), out) {
+            return Ok(());
+        }
         let known = self.view.member(from).is_some_and(|seen| {
             let rank = (seen.incarnation, seen.renewal);
             seen.standing == Standing::Alive && rank == (told.sender.incarnation, told.sender.renewal)
         });
         let mut said = Said {
-            news: !known || !told.hosts.is_empty(),
+            news: !known || !told.members.is_empty(),
             ..Said::default()
         };
         let taken = self.foca.handle_data(datagram, &mut said);
@@ -62,6 +65,9 @@ impl Membership {
             Roll::Ask { .. } => {}
             Roll::Tell { members, more } => {
                 self.check_room(members.iter().map(|member| member.id().host))?;
+                if self.is_superseded(members.iter().map(Member::id), out) {
+                    return Ok(());
+                }
                 let last = members.last().map(|member| member.id().host);
                 let mut said = Said {
                     news: true,
@@ -90,6 +96,18 @@ impl Membership {
         } else {
             Err(Refusal::TooManyHosts)
         }
+    }
+
+    /// Whether others know a later start of this host than this one. They took that for the host, so this process no longer is.
+    fn is_superseded<'a>(&mut self, named: impl Iterator<Item = &'a Identity>, out: &mut Vec<Output>) -> bool {
+        let me = *self.identity();
+        let later = named.filter(|other| other.host == me.host && other.incarnation > me.incarnation);
+        let Some(by) = later.map(|other| other.incarnation).max() else {
+            return false;
+        };
+        self.gone = true;
+        out.push(Output::Superseded { by });
+        true
     }
 
     /// What this host knows, in short.

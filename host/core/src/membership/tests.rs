@@ -111,6 +111,34 @@ fn a_fast_restart_shows_as_the_death_of_the_earlier_start() {
 }
 
 #[test]
+fn a_host_that_hears_of_its_own_later_start_is_over_at_once() {
+    for seed in 0..20 {
+        let mut net = Net::settled(5, seed);
+        // Host 3's folder is copied and started elsewhere; whoever is cut off from host 3 takes the copy for it.
+        net.cut(&[3]);
+        net.run(5 * SECOND);
+        let later = Identity::new(host_id(3), 2, address(9));
+        let mut copy = Membership::new(net.now, later, b"cluster", Settings::default(), 1);
+        let (host, at) = (host_id(0), address(0));
+        let mut out = Vec::new();
+        copy.handle(net.now, Input::Introduced { host, address: at }, &mut out);
+        for output in out {
+            if let Output::Send { datagram, .. } = output {
+                let from = host_id(3);
+                net.input(0, Input::Received { from, datagram });
+            }
+        }
+        net.run(SECOND);
+        assert_eq!(net.hosts[3].superseded, None, "it can't know");
+        net.cut(&[]);
+        let took = net.run_until(10 * SECOND, |net| net.hosts[3].superseded == Some(2));
+        assert!(took.is_some_and(|nanos| nanos < 3 * SECOND), "seed {seed}: {took:?}");
+        assert_eq!(net.hosts[3].machine.deadline(), None, "it does nothing more");
+        assert!([0, 1, 2, 4].iter().all(|other| net.hosts[*other].superseded.is_none()));
+    }
+}
+
+#[test]
 fn two_hosts_that_were_cut_off_find_each_other_again_within_five_seconds() {
     for seed in 0..50 {
         let mut net = Net::settled(2, seed);

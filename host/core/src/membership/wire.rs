@@ -58,8 +58,10 @@ impl From<DecodeError> for WireError {
 pub(super) struct Told {
     /// The sender.
     pub(super) sender: Identity,
-    /// The hosts that it tells of.
-    pub(super) hosts: Vec<HostId>,
+    /// Whom it believes to speak to. The address is left out.
+    pub(super) receiver: Identity,
+    /// Those whom it tells of.
+    pub(super) members: Vec<Identity>,
 }
 
 impl Wire {
@@ -80,16 +82,17 @@ impl Wire {
     pub(super) fn told(&self, datagram: &[u8]) -> Result<Told, WireError> {
         let mut reader = Reader::new(datagram);
         let header = self.read_header(&mut reader)?;
-        let mut hosts = Vec::new();
+        let mut members = Vec::new();
         if reader.rest().len() >= 2 && header.message != Message::Broadcast {
             let count = u16::from_be_bytes(reader.array()?);
             for _ in 0..count {
-                hosts.push(read_member(&mut reader)?.id().host);
+                members.push(*read_member(&mut reader)?.id());
             }
         }
         Ok(Told {
             sender: header.src,
-            hosts,
+            receiver: header.dst,
+            members,
         })
     }
 

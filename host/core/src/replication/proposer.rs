@@ -198,6 +198,11 @@ impl Proposer {
         matches!(self.phase, Phase::Preparing(_))
     }
 
+    /// Whether it has a quorum accept the state that it found, before it goes on from that.
+    pub fn is_writing_back(&self) -> bool {
+        matches!(self.phase, Phase::WritingBack { .. })
+    }
+
     /// Whether it has ended.
     pub fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Released | Phase::Fenced)

@@ -82,6 +82,28 @@ fn what_the_chain_cannot_have_made_is_refused() {
 }
 
 #[test]
+fn hosts_cover_a_slot_when_no_commit_can_have_passed_them_all_by() {
+    let hosts = |of: &[u8]| of.iter().map(|n| host(*n)).collect::<Vec<_>>();
+    let set = |of: &[u8]| Replicas::new(&hosts(of)).unwrap();
+    let slot = first()
+        .slot(Slot::default())
+        .then(ConfigNumber(2), set(&[1, 2, 3]), true);
+    let settled = slot.then(ConfigNumber(3), set(&[1, 2, 3]), true);
+    let covers = |slot: &SlotReplicas, of: &[u8]| slot.is_covered_by(&hosts(of).into_iter().collect());
+    // A commit may be with any two of three: a third one alone may not know of it.
+    assert!(
+        covers(&settled, &[1, 2]) && covers(&settled, &[2, 3]) && !covers(&settled, &[3]) && !covers(&settled, &[])
+    );
+    // Not all is taken over yet: the one that had everything has to be asked, too.
+    assert!(covers(&slot, &[1, 2]) && !covers(&slot, &[2, 3]));
+    // Of two, both have everything.
+    let pair = first().slot(Slot::default()).then(ConfigNumber(2), set(&[1, 2]), true);
+    let pair = pair.then(ConfigNumber(3), set(&[1, 2]), true);
+    assert!(covers(&pair, &[1]) && covers(&pair, &[2]) && !covers(&pair, &[3]));
+    assert!(first().is_covered_by(&hosts(&[1]).into_iter().collect()) && !first().is_covered_by(&BTreeSet::new()));
+}
+
+#[test]
 fn sources_grow_while_nobody_is_known_to_serve_and_shrink_when_a_quorum_is() {
     let (set, n) = (
         |hosts: &[u8]| Replicas::new(&hosts.iter().map(|n| host(*n)).collect::<Vec<_>>()).unwrap(),

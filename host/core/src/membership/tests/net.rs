@@ -30,6 +30,7 @@ pub(super) struct Host {
     pub(super) sent_bytes: u64,
     pub(super) changes: Vec<(Time, Change)>,
     pub(super) renewals: u32,
+    pub(super) superseded: Option<u32>,
     pub(super) refused: usize,
     incarnation: u32,
     wake_at: Option<Time>,
@@ -100,6 +101,7 @@ impl Net {
                 sent_bytes: 0,
                 changes: Vec::new(),
                 renewals: 0,
+                superseded: None,
                 refused: 0,
                 incarnation: 1,
                 wake_at: None,
@@ -230,6 +232,7 @@ impl Net {
             Output::Renewed { .. } => self.hosts[index].renewals += 1,
             Output::Refused { .. } => self.hosts[index].refused += 1,
             Output::Gone => self.hosts[index].gone = true,
+            Output::Superseded { by } => self.hosts[index].superseded = Some(by),
         }
     }
 
