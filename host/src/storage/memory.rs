@@ -73,6 +73,7 @@ impl Shared {
                 state.durable = state.last;
                 let upto = state.durable;
                 drop(state);
+                self.changed.notify_all();
                 if let Some(sink) = self.sink.get() {
                     sink.durable(upto);
                 }
@@ -131,7 +132,7 @@ impl Storage for MemoryStorage {
             state.grains.insert(commit.grain.clone(), stored);
         }
         drop(state);
-        self.shared.changed.notify_one();
+        self.shared.changed.notify_all();
         Appended {
             lsn,
             hash,
@@ -146,6 +147,14 @@ impl Storage for MemoryStorage {
 
     fn durable(&self) -> Lsn {
         self.shared.lock().durable
+    }
+
+    fn settle(&self) -> bool {
+        let mut state = self.shared.lock();
+        while state.durable < state.last {
+            state = self.shared.changed.wait(state).expect(UNPOISONED);
+        }
+        true
     }
 
     fn load(&self, grain: &GrainName) -> Result<Option<Stored>, StorageError> {

@@ -168,6 +168,11 @@ pub trait DurableSink: Send + Sync {
     /// Every commit up to and including `upto` is durable. Rises from call to call. May come before the append of that
     /// commit has returned.
     fn durable(&self, upto: Lsn);
+
+    /// How many calls are being worked on, those that wait for a commit among them: so many commits may share a sync. Only a hint.
+    fn in_flight(&self) -> usize {
+        0
+    }
 }
 
 /// One page of [`Storage::list`].
@@ -229,6 +234,9 @@ pub trait Storage: Send + Sync {
 
     /// Up to which place all is durable now.
     fn durable(&self) -> Lsn;
+
+    /// Waits until all that was appended is durable. False when the disk failed.
+    fn settle(&self) -> bool;
 
     /// The grain's state with all that was appended, durable or not. `None` when it has never committed. May read the disk.
     fn load(&self, grain: &GrainName) -> Result<Option<Stored>, StorageError>;

@@ -294,6 +294,10 @@ impl Storage for SledStorage {
         self.log.durable()
     }
 
+    fn settle(&self) -> bool {
+        self.log.drain()
+    }
+
     fn load(&self, grain: &GrainName) -> Result<Option<Stored>, StorageError> {
         Ok(self.sources().assemble(grain, Lsn(u64::MAX))?.stored)
     }

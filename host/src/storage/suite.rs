@@ -189,6 +189,9 @@ fn a_commit_is_visible_at_once_and_durable_soon() {
         assert_eq!(memory(&stored)[100], 5);
         waiter.wait(lsn);
         assert_eq!(bench.storage().durable(), lsn);
+        let (_, lsn) = append(bench.storage(), &write(&alice, Some(&head), 100, 6));
+        assert!(bench.storage().settle());
+        assert_eq!(bench.storage().durable(), lsn);
     });
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use granary_core::id::Lsn;
 
+use super::company::Size;
 use super::format::{GROUP_HEADER_LEN, GroupHeader, RECORD_HEADER_LEN};
 use super::segment::Segment;
 
@@ -53,6 +54,14 @@ impl Group {
         self.count += 1;
         u32::try_from(at)
             .expect("segments are shorter than 4 GiB; a longer one holds one record, which starts at its front")
+    }
+
+    /// How much is in it.
+    pub(super) fn size(&self) -> Size {
+        Size {
+            records: self.count as usize,
+            bytes: self.bytes.len(),
+        }
     }
 
     /// Fills in the header. All places before this group are durable.

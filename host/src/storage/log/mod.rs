@@ -2,7 +2,7 @@
 //!
 //! [`CommitLog::append`] gives a record its place and its final position on the disk, and copies it into the group that the
 //! writer thread takes next. The writer writes one group at a time, syncs, and reports; while it syncs, the next group
-//! fills: the more wait, the more share a sync, without any timer (group commit, DeWitt et al. 1984). A group is never started
+//! fills: the more wait, the more share a sync (group commit, DeWitt et al. 1984; when one is worth a sync: `company`). A group is never started
 //! before the one before it is durable. So whatever sound group is found behind a bad one proves that the bad one was once
 //! durable, and damage is told from a torn tail.
 //!
@@ -11,6 +11,7 @@
 //!
 //! **Not here:** which grain a record belongs to (`index`), what a record says (`granary_core::commit`).
 
+mod company;
 mod format;
 pub(super) mod fuzzing;
 mod group;
@@ -18,6 +19,7 @@ mod read;
 pub(crate) mod register;
 mod replay;
 pub(crate) mod salvage;
+mod scan;
 mod segment;
 mod spare;
 #[cfg(test)]
@@ -114,10 +116,19 @@ struct State {
     writing: Option<Arc<Written>>,
     /// A buffer of a written group, for the next one.
     buffer: Vec<u8>,
-    writer_waits: bool,
+    writer_waits: WriterWaits,
     stopping: bool,
     /// The disk failed: nothing becomes durable any more.
     dead: bool,
+}
+
+/// What the writer waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WriterWaits {
+    Not,
+    ForRecords,
+    /// For a time, and for more records.
+    ForCompany,
 }
 
 impl CommitLog {
@@ -150,7 +161,7 @@ impl CommitLog {
                 groups: VecDeque::new(),
                 writing: None,
                 buffer: Vec::new(),
-                writer_waits: false,
+                writer_waits: WriterWaits::Not,
                 stopping: false,
                 dead: false,
             }),
@@ -198,11 +209,19 @@ impl CommitLog {
         let group = state.groups.back_mut().expect("make_room leaves an open group");
         let segment = Arc::clone(&group.segment);
         let offset = group.push(&header, body);
+        let size = group.size();
         segment.set_used(u64::from(offset) + need as u64);
         let hold = segment.hold();
         self.shared.pending_bytes.fetch_add(need, Ordering::Relaxed);
         self.shared.live_bytes.fetch_add(need as u64, Ordering::Relaxed);
-        let wake = std::mem::take(&mut state.writer_waits);
+        let wake = match state.writer_waits {
+            WriterWaits::Not => false,
+            WriterWaits::ForRecords => true,
+            WriterWaits::ForCompany => rolled || size.is_enough(self.shared.in_flight()),
+        };
+        if wake {
+            state.writer_waits = WriterWaits::Not;
+        }
         drop(state);
         if wake {
             self.shared.work.notify_one();
@@ -324,6 +343,11 @@ const UNPOISONED: &str = "no thread panics while it holds the log's lock";
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect(UNPOISONED)
+    }
+
+    /// Calls that are worked on: some of their commits may be on their way here.
+    fn in_flight(&self) -> usize {
+        self.sink.get().map_or(0, |sink| sink.in_flight())
     }
 
     /// Ends the process, or in tests marks the log as dead.

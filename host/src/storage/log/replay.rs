@@ -9,16 +9,19 @@
 //! - there is no later sound group: here the log ends. What is left of a group that was being written is overwritten by
 //!   the next one. It may have been lost or torn, but nobody was told that it's durable.
 //!
-//! The bodies are read, checked and handed on one by one; only one segment is in memory at a time.
+//! The bodies are handed on one by one, as another thread reads and checks them (`scan`).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
 
 use granary_core::id::Lsn;
 
 use super::Position;
-use super::format::{BODY_START, GroupView, Incarnation, SegmentHeader, is_untouched};
+use super::format::{BODY_START, Incarnation, SegmentHeader};
 use super::register::{self, REGISTER};
+use super::scan::{self, End, SoundGroup, Stretch};
 use super::segment::{LOG_DIR, Segment, file_name, file_number, path};
 use crate::storage::StorageError;
 use crate::storage::config::StorageConfig;
@@ -73,13 +76,12 @@ pub(super) fn replay(files: &dyn Files, config: &StorageConfig, visit: Visit<'_>
     };
     let mut live = BTreeMap::new();
     let mut empty = Vec::new();
-    let mut buffer = Vec::new();
-    for candidate in candidates {
-        let used = if config.sabotage.no_replay {
-            None
-        } else {
-            walk.segment(&candidate, &mut buffer, visit)?
-        };
+    let used = if config.sabotage.no_replay {
+        vec![None; candidates.len()]
+    } else {
+        walk.all(&candidates, visit)?
+    };
+    for (candidate, used) in candidates.into_iter().zip(used) {
         let Candidate { name, header, file } = candidate;
         let segment = Segment::existing(name, header, file, used.unwrap_or(u64::from(BODY_START)));
         if segment.live_bytes() == 0 {
@@ -190,36 +192,57 @@ fn candidates(files: &dyn Files, registered: Option<&BTreeSet<u64>>) -> Result<(
 }
 
 impl Walk {
+    /// Hands all records on and returns where they end in each segment.
+    fn all(&mut self, candidates: &[Candidate], visit: Visit<'_>) -> Result<Vec<Option<u64>>, StorageError> {
+        std::thread::scope(|scope| {
+            // Dropped at the end of this closure, so that the other thread ends, too, if the walk does early.
+            let (scan, scanned) = sync_channel(scan::AHEAD);
+            let segments = candidates.iter().map(|candidate| (&candidate.header, &*candidate.file));
+            let thread = std::thread::Builder::new().name("log-scan".into());
+            thread.spawn_scoped(scope, move || scan::run(segments, &scan))?;
+            let ends = candidates
+                .iter()
+                .map(|candidate| self.segment(candidate, &scanned, visit));
+            ends.collect()
+        })
+    }
+
     /// Hands a segment's records on and returns where they end; `None` when it was never written to.
     fn segment(
         &mut self,
         candidate: &Candidate,
-        buffer: &mut Vec<u8>,
+        scanned: &Receiver<io::Result<Stretch>>,
         visit: Visit<'_>,
     ) -> Result<Option<u64>, StorageError> {
-        let Candidate { name, header, file } = candidate;
-        buffer.resize(header.file_len as usize, 0);
-        file.read_at(buffer, 0)?;
-        let body = &buffer[BODY_START as usize..];
-        // A first group that was blanked, say by a write that got lost, looks untouched, too: what follows it tells.
-        if is_untouched(header, &body[..body.len().min(BODY_START as usize)]) && later_group(header, body).is_none() {
-            return Ok(None);
+        let Candidate { name, header, .. } = candidate;
+        loop {
+            let stretch = scanned.recv().expect("each segment's last stretch says so")?;
+            for group in &stretch.groups {
+                self.expect(group.first_lsn, name, group.at)?;
+                hand_on(&stretch, group, header.incarnation, visit)?;
+                self.next_lsn = Some(Lsn(group.first_lsn.0 + group.records.len() as u64));
+            }
+            match stretch.end {
+                None => {}
+                Some(end) if end.is_untouched => return Ok(None),
+                Some(end) => return self.end(name, &end).map(Some),
+            }
         }
-        let mut at = BODY_START as usize;
-        while let Some((group, hashes)) = sound_group(header, &buffer[at..]) {
-            self.expect(group.header.first_lsn, name, at)?;
-            hand_on(&group, &hashes, header.incarnation, at, visit)?;
-            self.next_lsn = Some(Lsn(group.header.first_lsn.0 + u64::from(group.header.count)));
-            at += group.len();
+    }
+
+    /// No sound group follows in a segment.
+    fn end(&mut self, name: &str, end: &End) -> Result<u64, StorageError> {
+        let at = end.at as u64;
+        if let Some(later) = end.later {
+            return Err(damaged(name, at, &format!("byte {later} of it")));
         }
-        if let Some(behind) = later_group(header, &buffer[at..]) {
-            return Err(damaged(name, at as u64, &format!("byte {} of it", at + behind)));
+        let gap = (name.to_owned(), at);
+        if at > u64::from(BODY_START) {
+            self.gap = Some(gap);
+        } else {
+            self.gap.get_or_insert(gap);
         }
-        self.gap.get_or_insert((name.clone(), at as u64));
-        if at > BODY_START as usize {
-            self.gap = Some((name.clone(), at as u64));
-        }
-        Ok(Some(at as u64))
+        Ok(at)
     }
 
     /// Whether a group that starts with `lsn` may come here.
@@ -236,41 +259,23 @@ impl Walk {
     }
 }
 
-/// The group at the start of `bytes` and the hashes of its records, if its check and all bodies are right.
-fn sound_group<'a>(header: &SegmentHeader, bytes: &'a [u8]) -> Option<(GroupView<'a>, Vec<[u8; 16]>)> {
-    let group = GroupView::read(header, bytes)?;
-    let hashes = group
-        .records()
-        .map(|record| record.checked_hash())
-        .collect::<Option<_>>()?;
-    Some((group, hashes))
-}
-
-/// Where behind the first of `bytes` a group with a right check starts.
-fn later_group(header: &SegmentHeader, bytes: &[u8]) -> Option<usize> {
-    (8..bytes.len())
-        .step_by(8)
-        .find(|&at| GroupView::read(header, &bytes[at..]).is_some())
-}
-
 fn hand_on(
-    group: &GroupView<'_>,
-    hashes: &[[u8; 16]],
+    stretch: &Stretch,
+    group: &SoundGroup,
     incarnation: Incarnation,
-    at: usize,
     visit: Visit<'_>,
 ) -> Result<(), StorageError> {
-    for ((lsn, record), hash) in (group.header.first_lsn.0..).zip(group.records()).zip(hashes) {
+    for (lsn, record) in (group.first_lsn.0..).zip(&group.records) {
         let position = Position {
             lsn: Lsn(lsn),
             incarnation,
-            offset: (at + record.offset) as u32,
-            len: record.body.len() as u32,
+            offset: record.offset as u32,
+            len: record.len as u32,
         };
         visit(Replayed {
             position,
-            hash: *hash,
-            body: record.body,
+            hash: record.hash,
+            body: stretch.body(record),
         })?;
     }
     Ok(())

@@ -3,18 +3,21 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use granary_core::id::Lsn;
 
+use super::company::Patience;
 use super::group::Written;
-use super::{Shared, State, UNPOISONED};
+use super::{Shared, State, UNPOISONED, WriterWaits};
 
 /// The longest buffer that is kept for the next group: a burst must not hold its memory for ever.
 const BUFFER_LIMIT: usize = 4 << 20;
 
 /// Writes until the log stops or the disk fails.
 pub(super) fn run(shared: &Shared) {
-    while let Some(group) = next_group(shared) {
+    let mut patience = Patience::new(std::thread::available_parallelism().map_or(1, usize::from));
+    while let Some(group) = next_group(shared, &mut patience) {
         if shared.report_before_sync {
             report(shared, group.last_lsn);
         }
@@ -27,10 +30,20 @@ pub(super) fn run(shared: &Shared) {
     }
 }
 
-/// Waits for records and takes them.
-fn next_group(shared: &Shared) -> Option<Arc<Written>> {
+/// Waits for records, and for others to join them, and takes them.
+fn next_group(shared: &Shared, patience: &mut Patience) -> Option<Arc<Written>> {
     let mut state = shared.lock();
     loop {
+        // One behind which there is another gets no more records.
+        let is_last = state.groups.len() == 1 && !state.stopping;
+        let open = state.groups.front().filter(|_| is_last);
+        let wait = open.and_then(|group| patience.wait(Instant::now(), group.size(), shared.in_flight()));
+        if let Some(left) = wait {
+            state.writer_waits = WriterWaits::ForCompany;
+            (state, _) = shared.work.wait_timeout(state, left).expect(UNPOISONED);
+            state.writer_waits = WriterWaits::Not;
+            continue;
+        }
         if let Some(group) = state.groups.pop_front() {
             // In the same critical section: a reader finds the records either waiting or being written.
             let group = Arc::new(group.finish());
@@ -40,8 +53,9 @@ fn next_group(shared: &Shared) -> Option<Arc<Written>> {
         if state.stopping {
             return None;
         }
-        state.writer_waits = true;
+        state.writer_waits = WriterWaits::ForRecords;
         state = shared.work.wait(state).expect(UNPOISONED);
+        state.writer_waits = WriterWaits::Not;
     }
 }
 
