@@ -3,6 +3,7 @@
 //! **Not here:** what any part does.
 
 mod figures;
+mod lag;
 mod load;
 mod membership;
 mod revisions;
@@ -18,16 +19,17 @@ use std::{fmt, io};
 
 use granary_core::waits::WaitGraph;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{RwLock, Semaphore};
 use tokio::task::JoinSet;
 
 use self::figures::{STORAGE_FIGURES, UPGRADE_FIGURES};
+use self::membership::Membership;
 use crate::activation::{
-    Backlog, BacklogLimits, Budget, BudgetLimits, Catalog, Growing, Keeper, Meter, Parts, Release, default_budget,
-    fix_threshold,
+    Backlog, BacklogLimits, Budget, BudgetLimits, Catalog, Growing, Keeper, Meter, Parts, Records, Release,
+    default_budget, fix_threshold,
 };
 use crate::clock::Clock;
-use crate::cluster::{Handle, Inbox, Station, channel_to_office};
+use crate::cluster::{Station, StationError, channel_to_office};
 use crate::config::{BUDGET_LEAST, HostConfig};
 use crate::http::{self, HostFacts, HttpParts, ServeError};
 use crate::modules::Modules;
@@ -86,6 +88,7 @@ pub struct Host {
     tasks: JoinSet<()>,
     keeper: Keeper,
     station: Option<Arc<Station>>,
+    membership: Option<Arc<Membership>>,
 }
 
 impl Host {
@@ -103,17 +106,7 @@ impl Host {
         let config = config.fitted(memory_bytes);
         fix_threshold();
         check_alone(&config)?;
-        let office = config.cluster.is_some().then(channel_to_office);
-        let parts = open_parts(&config, memory_bytes, office.as_ref().map(|(handle, _)| handle)).await?;
-        let station = match config.cluster.as_ref().zip(office) {
-            Some((cluster, office)) => Some(enter(&config, cluster, &parts, office).await?),
-            None => {
-                tracing::info!(
-                    "this host is alone, by --alone or for lack of an address that others could reach: nobody can join"
-                );
-                None
-            }
-        };
+        let parts = open_parts(&config, memory_bytes).await?;
         let catalog = Catalog::new(parts.clone());
         catalog.show_figures();
         parts.engine.set_gate(Arc::new(Growing::new(&catalog)));
@@ -122,10 +115,7 @@ impl Host {
         let mut tasks = JoinSet::new();
         tasks.spawn(parts.release.clone().run());
         tasks.spawn(catalog.clone().evict_idle(config.idle_timeout));
-        if let (Some(station), Some(handle)) = (&station, &parts.cluster) {
-            membership::serve(station, handle, &catalog, &mut tasks);
-            station.ready().await;
-        }
+        let (station, membership) = enter(&config, &catalog).await?.unzip();
 
         let taken = |error| StartError::Listen(config.listen, error);
         let listener = TcpListener::bind(config.listen).await.map_err(taken)?;
@@ -148,6 +138,7 @@ impl Host {
             tasks,
             keeper,
             station,
+            membership,
         })
     }
 
@@ -159,7 +150,7 @@ impl Host {
     /// A token with which another host may join, for a cluster that has only this host so far.
     pub fn invitation(&self) -> Option<String> {
         let station = self.station.as_ref()?;
-        let alone = station.config().is_some_and(|config| config.members.len() == 1);
+        let alone = station.config().is_none_or(|config| config.members.len() == 1);
         let token = alone.then(|| station.token(INVITATION));
         token?.ok().map(|token| token.to_string())
     }
@@ -175,6 +166,9 @@ impl Host {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.tasks.shutdown().await;
+        if let Some(membership) = self.membership {
+            membership.stop().await;
+        }
         drop(self.keeper);
         if let Some(station) = self.station {
             let stop = tokio::task::spawn_blocking(move || station.stop());
@@ -200,34 +194,38 @@ fn check_alone(config: &HostConfig) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Gets into the cluster.
+/// Gets into the cluster, or ready for the first host that joins; nothing for a host that is to be alone.
 async fn enter(
     config: &HostConfig,
-    cluster: &crate::cluster::ClusterConfig,
-    parts: &Arc<Parts>,
-    office: (Handle, Inbox),
-) -> Result<Arc<Station>, StartError> {
-    let started = membership::start(config, cluster, parts, office).await;
-    let station = started.map_err(|error| StartError::Cluster(error.to_string()))?;
+    catalog: &Arc<Catalog>,
+) -> Result<Option<(Arc<Station>, Arc<Membership>)>, StartError> {
+    let Some(cluster) = &config.cluster else {
+        tracing::info!(
+            "this host is alone, by --alone or for lack of an address that others could reach: nobody can join"
+        );
+        return Ok(None);
+    };
+    let failed = |error: StationError| StartError::Cluster(error.to_string());
+    let (handle, inbox) = channel_to_office();
+    let opened = membership::open(config, cluster, &catalog.parts, (handle.clone(), inbox)).await;
+    let station = Arc::new(opened.map_err(failed)?);
     tracing::info!(address = %station.address(), "other hosts reach this one here");
-    Ok(station)
+    let membership = Membership::new(catalog, &station, handle);
+    membership.begin().await.map_err(failed)?;
+    Ok(Some((station, membership)))
 }
 
 /// Opens storage, prepares guests, and measures.
-async fn open_parts(
-    config: &HostConfig,
-    memory_bytes: u64,
-    cluster: Option<&Handle>,
-) -> Result<Arc<Parts>, StartError> {
+async fn open_parts(config: &HostConfig, memory_bytes: u64) -> Result<Arc<Parts>, StartError> {
     let storage = open_storage(config).await?;
-    let release = Arc::new(Release::new(storage.durable()));
-    match cluster {
-        None => storage.set_sink(release.clone()),
-        Some(cluster) => storage.set_sink(Arc::new(membership::Sinks {
-            release: release.clone(),
-            cluster: cluster.clone(),
-        })),
-    }
+    let metrics = Arc::new(Metrics::new());
+    let backlog = open_backlog(config, memory_bytes, &metrics);
+    let release = Arc::new(Release::new(storage.durable(), backlog.clone()));
+    let cluster = Arc::default();
+    storage.set_sink(Arc::new(membership::Sinks {
+        release: release.clone(),
+        cluster: Arc::clone(&cluster),
+    }));
 
     let wasm = WasmConfig {
         cache: Some(config.data.join("compiled")),
@@ -240,13 +238,11 @@ async fn open_parts(
         .await
         .map_err(StartError::Storage)?;
 
-    let metrics = Arc::new(Metrics::new());
     let watched = storage.clone();
     metrics.watch(&STORAGE_FIGURES, move || watched.stats());
     let watched = modules.clone();
     metrics.watch(&UPGRADE_FIGURES, move || watched.stuck());
     let budget = open_budget(config, memory_bytes, &engine, &metrics)?;
-    let backlog = open_backlog(config, memory_bytes, &metrics);
     Ok(Arc::new(Parts {
         storage,
         engine,
@@ -260,8 +256,10 @@ async fn open_parts(
         clock: Clock::start(),
         limits: config.limits,
         move_timeout: config.move_timeout,
-        cluster: cluster.cloned(),
+        cluster,
+        alone: RwLock::default(),
         draining: AtomicBool::new(false),
+        records: Arc::new(Records::new()),
         metrics,
         tokens: AtomicU64::new(1),
     }))

@@ -3,7 +3,9 @@
 
 mod drain;
 mod far;
-mod sent_status;
+mod logs;
+mod sent;
+mod upgrades;
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use granary_core::message::{Caller, Once, Reply, Request, Work};
 use granary_core::routing::Travel;
 use tokio::runtime::Handle;
 
+pub use self::logs::{LogCursor, LogFilter, LogPage, LogRecord};
 use crate::activation::{Catalog, Parcel, StaleRead, Waiter, refusal};
 pub use crate::activation::{UpgradeFailure, UpgradeStatus};
 use crate::cluster::Station;
@@ -133,7 +136,7 @@ impl Router {
             Ok(found) => found,
             Err(failure) => return refusal(failure),
         };
-        if call.stale && self.catalog.parts.cluster.is_some() {
+        if call.stale && self.catalog.parts.cluster().is_some() {
             let read = StaleRead {
                 id: call.id,
                 grain: &call.grain,
@@ -173,22 +176,9 @@ impl Router {
         }
     }
 
-    /// Moves all grains of a type to its current revision in the background, not only those that are called; joins the
-    /// sweep that goes on already, if one does. Returns how far it is.
-    pub fn upgrade(&self, kind: &GrainType) -> Result<UpgradeStatus, CallFailure> {
-        let line = self.catalog.parts.modules.line(kind)?;
-        Ok(self.catalog.sweep(&line))
-    }
-
-    /// How far a type's last sweep is, and which grains could not be moved, by a sweep or by a call.
-    pub fn upgrade_status(&self, kind: &GrainType) -> Result<UpgradeStatus, CallFailure> {
-        let line = self.catalog.parts.modules.line(kind)?;
-        Ok(self.catalog.sweep_status(&line))
-    }
-
     /// What is known of a grain, by who holds it. May wait for other hosts: not for a thread that others need.
     pub fn status(&self, grain: &GrainName) -> Result<GrainStatus, CallFailure> {
-        match &self.catalog.parts.cluster {
+        match self.catalog.parts.cluster() {
             None => self.status_here(grain),
             Some(cluster) => Handle::current().block_on(self.status_there(cluster, grain)),
         }
@@ -258,7 +248,7 @@ impl Router {
 
     /// A number that names a grain's committed state, the same for equal states; `None` when it has none. Reads all of it.
     pub async fn digest(&self, grain: &GrainName) -> Result<Option<String>, CallFailure> {
-        match &self.catalog.parts.cluster {
+        match self.catalog.parts.cluster() {
             None => self.catalog.digest(grain).await,
             Some(cluster) => self.digest_there(cluster, grain).await,
         }
@@ -273,7 +263,7 @@ impl Router {
         after: Option<&GrainKey>,
         limit: usize,
     ) -> Result<KeyPage, CallFailure> {
-        match &self.catalog.parts.cluster {
+        match self.catalog.parts.cluster() {
             None => self.list_here(kind, prefix, after, limit),
             Some(cluster) => Handle::current().block_on(self.list_all(cluster, kind, prefix, after, limit)),
         }
@@ -314,7 +304,8 @@ impl Router {
     ) -> Reply {
         let parts = &self.catalog.parts;
         let deadline = parts.clock.time().plus_nanos(timeout.as_nanos() as u64);
-        if let Some(cluster) = &parts.cluster {
+        let alone = parts.stays_alone().await;
+        if let Some(cluster) = parts.cluster() {
             let parcel = Parcel {
                 id,
                 grain: grain.clone(),
@@ -344,6 +335,7 @@ impl Router {
         };
         let (waiter, mut reply) = Waiter::new(None, waiting);
         let driver = self.catalog.deliver(grain, line, request, waiter);
+        drop(alone);
         let answer = match tokio::time::timeout(timeout, &mut reply).await {
             Ok(answer) => answer,
             Err(_) => {

@@ -20,7 +20,7 @@ use super::answer::checked;
 use super::driver::Driver;
 use super::parcel::Parcel;
 use super::waiter::WaitEdge;
-use super::{Catalog, Waiter, record};
+use super::{Catalog, Waiter};
 use crate::cluster::Handle;
 use crate::modules::{Line, Target};
 use crate::wasm::{
@@ -248,7 +248,7 @@ impl TurnHost for TurnHandle {
     fn invoke(&self, calls: Vec<GuestCall>) -> Replies {
         let turn = self.0.clone();
         Box::pin(async move {
-            if let Some(cluster) = turn.driver.parts().cluster.clone() {
+            if let Some(cluster) = turn.driver.parts().cluster().cloned() {
                 let results = turn.call_all(&cluster, calls).await;
                 return results.into_iter().map(|result| result.map_err(call_error)).collect();
             }
@@ -267,7 +267,11 @@ impl TurnHost for TurnHandle {
     }
 
     fn log(&self, level: LogLevel, source: LogSource, message: &str) {
-        record::write(self.0.driver.name(), self.0.id, level, source, message);
+        self.0
+            .driver
+            .parts()
+            .records
+            .write(self.0.driver.name(), self.0.id, level, source, message);
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A call to another host that has waited for a while is chased: its host asks the other one whether the callee waits, through whatever calls,
 //! for the caller; that one follows its own edges and asks on where they lead to further hosts (edge chasing: Chandy, Misra, Haas, *Distributed
-//! Deadlock Detection*, 1983). A chase goes only through grains with lower ids than the caller's, so of each circle exactly one call finds it.
+//! Deadlock Detection*, 1983). It follows calls to other hosts only from grains with lower ids than its own caller's: of a circle's calls between
+//! hosts exactly one finds it, that of the highest of their callers. Calls on one host, which nobody chases, it follows whoever made them.
 //! What is found twice in a row is recalled: if it still waits in the callee's mailbox, it fails with `deadlock` and never runs.
 //!
 //! **Not here:** circles on one host (`granary_core::waits`), calls that come back to a grain of their own chain (`reach`): both are refused
@@ -36,16 +37,24 @@ pub(super) struct FarCalls {
     out: Mutex<HashMap<(GrainId, GrainId), Vec<HostId>>>,
     /// From a host, by its own number: in whose mailbox that is.
     arrived: Mutex<HashMap<(HostId, u64), Waiting>>,
+    /// From a host, by its own number, and passed on, for the grain has left: where to.
+    passed: Mutex<HashMap<(HostId, u64), Passed>>,
 }
 
 /// In which mailbox a call waits, under which token.
 type Waiting = (Weak<Driver>, Token);
+
+/// Which grain a call is for, to which host it was passed on, and its number from here.
+type Passed = (GrainId, HostId, u64);
 
 /// A call that is waited for; until it's dropped.
 pub(super) struct Sent<'a>(&'a FarCalls, (GrainId, GrainId), HostId);
 
 /// A call that another host waits for; until it's dropped.
 pub(super) struct Arrived<'a>(&'a FarCalls, (HostId, u64));
+
+/// A call of another host that waits on a third one; until it's dropped.
+pub(super) struct PassedOn<'a>(&'a FarCalls, (HostId, u64));
 
 impl FarCalls {
     pub(super) fn send(&self, from: GrainId, to: GrainId, host: HostId) -> Sent<'_> {
@@ -58,6 +67,19 @@ impl FarCalls {
         let mut arrived = self.arrived.lock().expect("no panic under this lock");
         arrived.insert(call, (Arc::downgrade(driver), token));
         Arrived(self, call)
+    }
+
+    pub(super) fn pass_on(&self, call: (HostId, u64), callee: GrainId, (to, number): (HostId, u64)) -> PassedOn<'_> {
+        let mut passed = self.passed.lock().expect("no panic under this lock");
+        passed.insert(call, (callee, to, number));
+        PassedOn(self, call)
+    }
+
+    /// Where calls for a grain were passed on to.
+    fn passed_to(&self, callee: GrainId) -> Option<HostId> {
+        // Few are at a time: who has sent one hears where the grain is.
+        let passed = self.passed.lock().expect("no panic under this lock");
+        passed.values().find(|(of, ..)| *of == callee).map(|(_, to, _)| *to)
     }
 
     fn host_of(&self, from: GrainId, to: GrainId) -> Option<HostId> {
@@ -83,6 +105,12 @@ impl Drop for Sent<'_> {
 impl Drop for Arrived<'_> {
     fn drop(&mut self) {
         self.0.arrived.lock().expect("no panic under this lock").remove(&self.1);
+    }
+}
+
+impl Drop for PassedOn<'_> {
+    fn drop(&mut self) {
+        self.0.passed.lock().expect("no panic under this lock").remove(&self.1);
     }
 }
 
@@ -131,10 +159,8 @@ impl Catalog {
     /// Whether a grain here waits for `origin`, through whatever calls.
     pub(super) async fn chase(&self, cluster: &Handle, origin: GrainId, at: GrainId, hops: u8) -> bool {
         let (mut seen, mut open, mut far) = (BTreeSet::from([at]), vec![at], Vec::new());
+        far.extend(self.far.passed_to(at).map(|host| (host, at)));
         while let Some(grain) = open.pop() {
-            if grain >= origin {
-                continue;
-            }
             let targets = self
                 .parts
                 .waits
@@ -142,11 +168,16 @@ impl Catalog {
                 .expect("no panic under this lock")
                 .targets(grain);
             for target in targets {
+                let host = self.far.host_of(grain, target);
+                if host.is_some() && grain >= origin {
+                    // What is behind that call is found from there.
+                    continue;
+                }
                 if target == origin {
                     return true;
                 }
                 if seen.insert(target) {
-                    match self.far.host_of(grain, target) {
+                    match host {
                         Some(host) => far.push((host, target)),
                         None => open.push(target),
                     }
@@ -161,13 +192,29 @@ impl Catalog {
         false
     }
 
-    /// Takes a call of another host back, if it hasn't begun.
-    pub(super) fn recall(&self, from: HostId, number: u64) {
-        let arrived = self.far.arrived.lock().expect("no panic under this lock");
-        let found = arrived.get(&(from, number)).cloned();
-        drop(arrived);
+    /// Takes a call of another host back, if it hasn't begun, wherever it waits.
+    pub(super) async fn recall(&self, cluster: &Handle, from: HostId, number: u64) {
+        let call = (from, number);
+        let found = self
+            .far
+            .arrived
+            .lock()
+            .expect("no panic under this lock")
+            .get(&call)
+            .cloned();
         if let Some((driver, token)) = found.and_then(|(driver, token)| Some((driver.upgrade()?, token))) {
             driver.recall(token);
+            return;
+        }
+        let passed = self
+            .far
+            .passed
+            .lock()
+            .expect("no panic under this lock")
+            .get(&call)
+            .copied();
+        if let Some((_, to, number)) = passed {
+            let _ = cluster.call(to, Ask::recall(number), ANSWER_PATIENCE).await;
         }
     }
 }

@@ -85,6 +85,8 @@ impl Catalog {
         let pause = began.elapsed();
         if let Some(ballot) = taken {
             cluster.handed(id, ballot);
+            // Whether it's stuck is that host's to say now.
+            driver.line().stuck().forget(id);
         }
         self.departures.end(id);
         taken.map(|_| pause).ok_or_else(|| {

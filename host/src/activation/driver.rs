@@ -215,7 +215,7 @@ impl Driver {
 
     fn now(&self, state: &State) -> Now {
         let now = self.parts.now(self.line.revision());
-        match self.parts.cluster {
+        match self.parts.cluster() {
             None => now,
             // A commit's place is its number: what it waits for is its own quorum, not a log.
             Some(_) => Now {
@@ -244,7 +244,7 @@ impl Driver {
         }
         if let Some(place) = state.machine.waits_for()
             && state.registered.is_none()
-            && self.parts.cluster.is_none()
+            && self.parts.cluster().is_none()
         {
             state.registered = Some(place);
             after.register = Some(place);
@@ -298,6 +298,10 @@ impl Driver {
             Output::Gone => {
                 after.gone = true;
                 after.close = !state.standing.is_over;
+                if state.standing.is_over {
+                    // Another host has it, which tries for itself.
+                    self.line.stuck().forget(self.id);
+                }
                 state.standing.is_gone = true;
             }
         }
@@ -327,7 +331,7 @@ impl Driver {
             change,
             replies: order.replies,
         };
-        let appended = match &self.parts.cluster {
+        let appended = match self.parts.cluster() {
             Some(cluster) => propose(cluster, self.id, &commit),
             None => self.parts.storage.append(&commit),
         };
@@ -350,7 +354,7 @@ impl Driver {
         if let Some(catalog) = self.catalog.upgrade().filter(|_| after.gone) {
             catalog.remove(self);
         }
-        if let Some(cluster) = self.parts.cluster.as_ref().filter(|_| after.close) {
+        if let Some(cluster) = self.parts.cluster().filter(|_| after.close) {
             cluster.close(self.id, self.lock().standing.heir);
         }
         if after.gone {
@@ -462,7 +466,7 @@ impl Driver {
 
     /// Whether a turn can start, so that its commit can't fail.
     pub(super) fn admit(&self, may_commit: bool) -> Result<(), CallFailure> {
-        if self.parts.cluster.is_some() && self.standing().is_isolated {
+        if self.parts.cluster().is_some() && self.standing().is_isolated {
             let detail = "too few of the hosts that keep this grain's copies can be reached from here";
             return Err(CallFailure::before(Code::NoQuorum, detail));
         }

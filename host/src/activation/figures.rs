@@ -52,9 +52,10 @@ struct Shared {
     wait_edges: usize,
     unreleased: usize,
     dropped_records: u64,
+    kept_records: (usize, usize),
 }
 
-const SHARED: [Figure<Shared>; 6] = [
+const SHARED: [Figure<Shared>; 8] = [
     ("granary_slots_taken", "Slots for memories that are taken.", |shared| {
         shared.slots_taken as u64
     }),
@@ -77,6 +78,14 @@ const SHARED: [Figure<Shared>; 6] = [
         "Guests' log records dropped, since all guests together wrote too many.",
         |shared| shared.dropped_records,
     ),
+    (
+        "granary_guest_log_records",
+        "Guests' log records kept in memory.",
+        |shared| shared.kept_records.0 as u64,
+    ),
+    ("granary_guest_log_bytes", "Bytes of those records.", |shared| {
+        shared.kept_records.1 as u64
+    }),
 ];
 
 impl Catalog {
@@ -92,6 +101,7 @@ impl Catalog {
             parts.tracking.clone(),
         );
         let (waits, release) = (parts.waits.clone(), parts.release.clone());
+        let records = parts.records.clone();
         parts.metrics.watch(&SHARED, move || Shared {
             slots_taken: slab.taken(),
             slots: slab.slots(),
@@ -99,6 +109,7 @@ impl Catalog {
             wait_edges: waits.lock().expect("no panic under this lock").len(),
             unreleased: release.waiting(),
             dropped_records: engine.dropped_log_records(),
+            kept_records: records.kept(),
         });
     }
 }

@@ -25,7 +25,7 @@ const LEAST: Duration = Duration::from_micros(500);
 const TRIM: Duration = Duration::from_secs(1);
 /// When so much less is taken than was, what is left of it on the heap is given back, too. Freed blocks stay with the allocator
 /// otherwise, in each thread's own part of the heap.
-const EBB: u64 = 16 << 20;
+const EBB: u64 = 4 << 20;
 
 /// The running thread; dropping this ends it.
 #[derive(Debug)]

@@ -14,9 +14,9 @@ use granary_core::api::{CallFailure, Code};
 use granary_core::commit::Delta;
 use granary_core::id::{GrainName, RequestId};
 
+use super::Records;
 use super::call::turn_failure;
 use super::driver::Driver;
-use super::record;
 use super::residence::Residence;
 use crate::modules::Deployment;
 use crate::wasm::{Fault, GuestCall, GuestCallError, LogLevel, LogSource, Replies, TurnFailure, TurnHost};
@@ -100,6 +100,7 @@ impl Driver {
     async fn convert(&self, target: &Arc<Deployment>, mut old: Box<Residence>) -> Relocated {
         let host: Arc<dyn TurnHost> = Arc::new(MoveHost {
             grain: self.name().clone(),
+            records: self.parts().records.clone(),
             until: Instant::now() + WAIT_LIMIT,
         });
         let key = self.name().key.as_str();
@@ -170,6 +171,7 @@ const WAIT_LIMIT: Duration = Duration::from_secs(1);
 /// The host of a guest that saves, loads or checks: it may log, and nothing else.
 struct MoveHost {
     grain: GrainName,
+    records: Arc<Records>,
     until: Instant,
 }
 
@@ -191,6 +193,7 @@ impl TurnHost for MoveHost {
     }
 
     fn log(&self, level: LogLevel, source: LogSource, message: &str) {
-        record::write(&self.grain, RequestId([0; 16]), level, source, message);
+        self.records
+            .write(&self.grain, RequestId([0; 16]), level, source, message);
     }
 }

@@ -1,16 +1,16 @@
 //! What every driver needs of its host.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use granary_core::activation::{Limits, Now};
 use granary_core::id::{Ballot, Revision};
 use granary_core::message::Token;
 use granary_core::waits::WaitGraph;
-use tokio::sync::Semaphore;
+use tokio::sync::{RwLock, RwLockReadGuard, Semaphore};
 
-use super::{Backlog, Budget, Release};
+use super::{Backlog, Budget, Records, Release};
 use crate::clock::Clock;
 use crate::cluster;
 use crate::modules::Modules;
@@ -36,10 +36,14 @@ pub(crate) struct Parts {
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
     pub(crate) move_timeout: Duration,
-    /// The cluster, unless this host is alone.
-    pub(crate) cluster: Option<cluster::Handle>,
+    /// The cluster, once this host is in one.
+    pub(crate) cluster: Arc<OnceLock<cluster::Handle>>,
+    /// Held for reading by whoever hands a request to a grain while this host is alone, for writing while it gets into a cluster.
+    pub(crate) alone: RwLock<()>,
     /// This host takes no new grains: it's to go.
     pub(crate) draining: AtomicBool,
+    /// What guests wrote last.
+    pub(crate) records: Arc<Records>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tokens: AtomicU64,
 }
@@ -53,6 +57,20 @@ impl Parts {
             durable: self.release.durable(),
             target,
         }
+    }
+
+    /// The cluster, unless this host is alone.
+    pub(crate) fn cluster(&self) -> Option<&cluster::Handle> {
+        self.cluster.get()
+    }
+
+    /// As long as it's held this host is alone and stays so; nothing when it's in a cluster. Waits while it gets into one.
+    pub(crate) async fn stays_alone(&self) -> Option<RwLockReadGuard<'_, ()>> {
+        if self.cluster().is_some() {
+            return None;
+        }
+        let alone = self.alone.read().await;
+        self.cluster().is_none().then_some(alone)
     }
 
     pub(crate) fn token(&self) -> Token {

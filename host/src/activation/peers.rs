@@ -63,7 +63,7 @@ impl Catalog {
                 Some(encode(&self.chase(cluster, origin, at, hops).await))
             }
             Ask::Recall(number) => {
-                self.recall(from, number);
+                self.recall(cluster, from, number).await;
                 Some(encode(&true))
             }
             Ask::Take(kind, key) => {

@@ -199,6 +199,9 @@ impl Catalog {
             Err(failure) => return Tried::Done(refusal(failure)),
         };
         let answer = cluster.call(to, super::peers::Ask::invoke(&sent), self.time_left(parcel));
+        // A call that is part of a circle is looked for where it was sent to first.
+        let within_a_turn = parcel.sender.filter(|_| !parcel.chain.is_empty());
+        let _passed = within_a_turn.map(|call| self.far.pass_on(call, callee, (to, number)));
         let answer = match parcel.caller {
             Some(caller) => self.chasing(cluster, (caller, callee), (to, number), answer).await,
             None => answer.await,

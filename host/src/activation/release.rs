@@ -11,22 +11,26 @@ use std::sync::{Arc, Mutex};
 use granary_core::id::Lsn;
 use tokio::sync::Notify;
 
+use super::Backlog;
 use super::driver::Driver;
 use crate::storage::DurableSink;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Release {
     durable: AtomicU64,
     waiting: Mutex<Vec<(Lsn, Arc<Driver>)>>,
     bell: Notify,
+    backlog: Arc<Backlog>,
 }
 
 impl Release {
     /// Up to `durable` all is on the disk already.
-    pub(crate) fn new(durable: Lsn) -> Release {
+    pub(crate) fn new(durable: Lsn, backlog: Arc<Backlog>) -> Release {
         Release {
             durable: AtomicU64::new(durable.0),
-            ..Release::default()
+            waiting: Mutex::default(),
+            bell: Notify::new(),
+            backlog,
         }
     }
 
@@ -77,5 +81,9 @@ impl DurableSink for Release {
     fn durable(&self, upto: Lsn) {
         self.durable.fetch_max(upto.0, Ordering::AcqRel);
         self.bell.notify_one();
+    }
+
+    fn in_flight(&self) -> usize {
+        self.backlog.waiting().0 as usize
     }
 }

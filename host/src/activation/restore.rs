@@ -39,7 +39,7 @@ impl Driver {
     ) -> Result<(Residence, Loaded, Origin), CallFailure> {
         let parts = self.parts();
         // Reading and applying block this thread; more of them at a time would take more memory than was charged.
-        let (one_of_few, stored, begun) = match &parts.cluster {
+        let (one_of_few, stored, begun) = match parts.cluster() {
             None => (Some(parts.restores.acquire().await), self.stored()?, None),
             Some(cluster) => {
                 let begun = self.begin(cluster).await?;

@@ -20,7 +20,7 @@ use super::answer::checked;
 use super::call::{fault_end, turn_failure};
 use super::reach::refusal;
 use super::residence::{Residence, start_failure};
-use super::{Catalog, record, room, translate};
+use super::{Catalog, Records, room, translate};
 use crate::modules::{Deployment, Line, Target};
 use crate::storage::Stored;
 use crate::wasm::{GuestCall, GuestCallError, LogLevel, LogSource, Replies, TurnHost};
@@ -84,6 +84,7 @@ impl Catalog {
             grain: grain.clone(),
             id: read.id,
             until: Instant::now() + read.timeout,
+            records: parts.records.clone(),
         });
         let id = read.id.to_string();
         let answer = residence
@@ -109,7 +110,7 @@ impl Catalog {
 
     /// Whether this host keeps copies of the grain.
     fn keeps(&self, grain: &GrainName) -> Result<(), CallFailure> {
-        let Some(config) = self.parts.cluster.as_ref().and_then(|cluster| cluster.config()) else {
+        let Some(config) = self.parts.cluster().and_then(|cluster| cluster.config()) else {
             return Ok(());
         };
         let hosts = config.replicas(Slot::of(grain.id()));
@@ -153,6 +154,7 @@ struct ReadHost {
     grain: GrainName,
     id: RequestId,
     until: Instant,
+    records: Arc<Records>,
 }
 
 impl TurnHost for ReadHost {
@@ -173,6 +175,6 @@ impl TurnHost for ReadHost {
     }
 
     fn log(&self, level: LogLevel, source: LogSource, message: &str) {
-        record::write(&self.grain, self.id, level, source, message);
+        self.records.write(&self.grain, self.id, level, source, message);
     }
 }

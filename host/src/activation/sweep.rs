@@ -1,9 +1,12 @@
 //! Moves all grains of a type to its current revision, not only those that somebody calls.
 //!
 //! A sweep asks grain by grain, through their mailboxes, some at a time; it goes on when whoever started it is gone, and ends
-//! early when another revision becomes current.
+//! early when another revision becomes current. In a cluster each host sweeps its share of them (`shares`), and what it has in memory
+//! only; when hosts come or go meanwhile, it goes through its grains again: what has moved is only looked at.
 //!
 //! **Not here:** how one grain moves, which grains are stuck (`modules`).
+
+mod shares;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,7 +18,10 @@ use granary_core::id::{GrainKey, GrainName, GrainType, RequestId, Revision};
 use granary_core::message::{Caller, Request, Work};
 use granary_core::routing::Travel;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 
+pub(crate) use self::shares::Division;
+use self::shares::Share;
 use super::{Catalog, Parcel, UpgradeStatus, Waiter};
 use crate::modules::Line;
 
@@ -27,6 +33,10 @@ const PAGE: usize = 1000;
 const ATTEMPTS: u32 = 8;
 /// How long before that, at first; doubles each time.
 const PAUSE: Duration = Duration::from_millis(20);
+/// How long a sweep that is through goes on when nobody watches it, to take over from hosts that die: longer than it takes to notice that.
+const LINGER: Duration = Duration::from_secs(30);
+/// How often it looks whether hosts have come or gone.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The last sweep of each type.
 #[derive(Debug, Default)]
@@ -41,12 +51,17 @@ struct Started {
 }
 
 /// How far one sweep is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Sweep {
     target: Revision,
     total: AtomicU64,
     moved: AtomicU64,
     failed: AtomicU64,
+    /// By which division it's through with its share; `None` while it's at that.
+    swept: Mutex<Option<Division>>,
+    /// When somebody last asked how far it is.
+    watched: Mutex<Instant>,
+    /// Whether it won't begin again.
     is_over: AtomicBool,
 }
 
@@ -56,17 +71,14 @@ impl Catalog {
         {
             let mut sweeps = self.sweeps.by_type.lock().expect("no panic under this lock");
             let target = line.revision();
-            let goes_on = sweeps
-                .get(line.kind())
-                .is_some_and(|started| started.sweep.goes_on(target));
-            if !goes_on {
-                let sweep = Arc::new(Sweep {
-                    target,
-                    ..Sweep::default()
-                });
+            let division = self.division();
+            let goes_on = |sweep: &Sweep| sweep.target == target && sweep.is_at_work(&division);
+            if !sweeps.get(line.kind()).is_some_and(|started| goes_on(&started.sweep)) {
+                let sweep = Arc::new(Sweep::new(target));
                 let task = tokio::spawn(run(self.clone(), line.clone(), sweep.clone()));
-                // An earlier one to another revision sees for itself that it's out of date.
-                sweeps.insert(line.kind().clone(), Started { sweep, task });
+                if let Some(earlier) = sweeps.insert(line.kind().clone(), Started { sweep, task }) {
+                    earlier.task.abort();
+                }
             }
         }
         self.sweep_status(line)
@@ -89,10 +101,27 @@ impl Catalog {
             moved,
             failed,
             left: total - moved - failed,
-            running: sweep.is_some_and(|sweep| sweep.goes_on(revision)),
+            running: sweep.is_some_and(|sweep| sweep.is_at_work(&self.division())),
             stuck: line.stuck().count(),
             failures: line.stuck().listed(),
         }
+    }
+
+    /// A type's last sweep goes on a while, for somebody waits until all grains have moved.
+    pub(crate) fn watch_sweep(&self, kind: &GrainType) {
+        let sweeps = self.sweeps.by_type.lock().expect("no panic under this lock");
+        if let Some(started) = sweeps.get(kind) {
+            started.sweep.watch();
+        }
+    }
+
+    /// How this host would divide the grains among the hosts now.
+    pub(crate) fn division(&self) -> Division {
+        self.share().division().clone()
+    }
+
+    fn share(&self) -> Share {
+        Share::of(self.parts.storage.host(), self.parts.cluster())
     }
 
     /// Ends all sweeps; what they have not come to moves with its next call.
@@ -107,43 +136,100 @@ impl Catalog {
 }
 
 impl Sweep {
-    fn goes_on(&self, target: Revision) -> bool {
-        self.target == target && !self.is_over.load(Ordering::Acquire)
+    fn new(target: Revision) -> Sweep {
+        Sweep {
+            target,
+            total: AtomicU64::new(0),
+            moved: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            swept: Mutex::new(None),
+            watched: Mutex::new(Instant::now()),
+            is_over: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether there are grains that it has yet to come to.
+    fn is_at_work(&self, division: &Division) -> bool {
+        let is_through = || self.swept.lock().expect("no panic under this lock").as_ref() == Some(division);
+        !self.is_over.load(Ordering::Acquire) && !is_through()
+    }
+
+    fn watch(&self) {
+        *self.watched.lock().expect("no panic under this lock") = Instant::now();
+    }
+
+    fn is_watched(&self) -> bool {
+        self.watched.lock().expect("no panic under this lock").elapsed() < LINGER
+    }
+
+    /// Counts from the start.
+    fn begin(&self) {
+        *self.swept.lock().expect("no panic under this lock") = None;
+        for count in [&self.moved, &self.failed, &self.total] {
+            count.store(0, Ordering::Release);
+        }
+    }
+
+    /// Has come to all grains of its share.
+    fn finish(&self, share: &Share) {
+        *self.swept.lock().expect("no panic under this lock") = Some(share.division().clone());
+        self.watch();
     }
 }
 
 async fn run(catalog: Arc<Catalog>, line: Arc<Line>, sweep: Arc<Sweep>) {
-    if let Err(error) = go_through(&catalog, &line, &sweep).await {
-        tracing::error!(kind = %line.kind(), %error, "a sweep ends early: keys can't be listed");
+    let mut next = Some(catalog.share());
+    while let Some(share) = next.take().filter(|_| line.revision() == sweep.target) {
+        sweep.begin();
+        if let Err(error) = go_through(&catalog, &line, &sweep, &share).await {
+            tracing::error!(kind = %line.kind(), %error, "a sweep ends early: keys can't be listed");
+            break;
+        }
+        let (moved, failed) = (
+            sweep.moved.load(Ordering::Acquire),
+            sweep.failed.load(Ordering::Acquire),
+        );
+        tracing::info!(kind = %line.kind(), revision = sweep.target.0, moved, failed, "swept");
+        sweep.finish(&share);
+        next = another(&catalog, &sweep, &share).await;
     }
-    let (moved, failed) = (&sweep.moved, &sweep.failed);
-    tracing::info!(
-        kind = %line.kind(),
-        revision = sweep.target.0,
-        moved = moved.load(Ordering::Acquire),
-        failed = failed.load(Ordering::Acquire),
-        "swept"
-    );
     sweep.is_over.store(true, Ordering::Release);
 }
 
-async fn go_through(catalog: &Arc<Catalog>, line: &Arc<Line>, sweep: &Arc<Sweep>) -> Result<(), CallFailure> {
+/// Another share, if hosts come or go soon.
+async fn another(catalog: &Catalog, sweep: &Sweep, swept: &Share) -> Option<Share> {
+    catalog.parts.cluster()?;
+    while sweep.is_watched() {
+        let share = catalog.share();
+        if share.division() != swept.division() {
+            return Some(share);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    None
+}
+
+async fn go_through(
+    catalog: &Arc<Catalog>,
+    line: &Arc<Line>,
+    sweep: &Arc<Sweep>,
+    share: &Share,
+) -> Result<(), CallFailure> {
     // First all are counted, so that whoever watches sees how many there are.
     let mut after = None;
-    while let Some(page) = page(catalog, line, &mut after).await? {
+    while let Some(page) = page(catalog, line, share, &mut after).await? {
         sweep.total.fetch_add(page.len() as u64, Ordering::AcqRel);
     }
     let mut moving = JoinSet::new();
     let mut after = None;
-    while let Some(page) = page(catalog, line, &mut after).await? {
-        for key in page {
+    while let Some(page) = page(catalog, line, share, &mut after).await? {
+        for grain in page {
             if line.revision() != sweep.target {
                 return Ok(());
             }
             if moving.len() >= PARALLEL {
                 moving.join_next().await;
             }
-            let grain = GrainName::new(line.kind().clone(), key);
             moving.spawn(one(catalog.clone(), line.clone(), sweep.clone(), grain));
         }
     }
@@ -165,12 +251,13 @@ async fn go_through(catalog: &Arc<Catalog>, line: &Arc<Line>, sweep: &Arc<Sweep>
     Ok(())
 }
 
-/// The next keys behind `after`, which moves on.
+/// The share's grains among the next keys behind `after`, which moves on.
 async fn page(
     catalog: &Arc<Catalog>,
     line: &Line,
+    share: &Share,
     after: &mut Option<Option<GrainKey>>,
-) -> Result<Option<Vec<GrainKey>>, CallFailure> {
+) -> Result<Option<Vec<GrainName>>, CallFailure> {
     let from = match after {
         None => None,
         Some(None) => return Ok(None),
@@ -181,7 +268,11 @@ async fn page(
     let listing = tokio::task::spawn_blocking(list).await.expect("storage doesn't panic");
     let listing = listing.map_err(|error| CallFailure::before(Code::Internal, error.to_string()))?;
     *after = Some(listing.keys.last().filter(|_| listing.more).cloned());
-    Ok(Some(listing.keys))
+    let grains = listing
+        .keys
+        .into_iter()
+        .map(|key| GrainName::new(line.kind().clone(), key));
+    Ok(Some(grains.filter(|grain| share.has(grain)).collect()))
 }
 
 /// Moves one grain, and counts it.
@@ -224,7 +315,8 @@ async fn ask(catalog: &Arc<Catalog>, line: &Arc<Line>, grain: &GrainName) -> Res
     }
     let timeout = parts.move_timeout * 2;
     let deadline = parts.clock.time().plus_nanos(timeout.as_nanos() as u64);
-    if let Some(cluster) = &parts.cluster {
+    let alone = parts.stays_alone().await;
+    if let Some(cluster) = parts.cluster() {
         let parcel = Parcel {
             id: RequestId([0; 16]),
             grain: grain.clone(),
@@ -236,6 +328,10 @@ async fn ask(catalog: &Arc<Catalog>, line: &Arc<Line>, grain: &GrainName) -> Res
             sender: None,
         };
         let reply = catalog.reach(cluster, &parcel, None, Travel::default()).await;
+        if let Some(driver) = catalog.find(grain.id()).filter(|_| !was_here) {
+            // Nobody has called it: it doesn't take the place of one that is.
+            driver.evict();
+        }
         return reply.result.map(drop);
     }
     let token = parts.token();
@@ -251,6 +347,7 @@ async fn ask(catalog: &Arc<Catalog>, line: &Arc<Line>, grain: &GrainName) -> Res
     let waiting = parts.backlog.admit(&request)?;
     let (waiter, mut reply) = Waiter::new(None, waiting);
     let driver = catalog.deliver(grain, line, request, waiter);
+    drop(alone);
     let answer = match tokio::time::timeout(timeout, &mut reply).await {
         Ok(answer) => answer,
         Err(_) => {
@@ -259,7 +356,7 @@ async fn ask(catalog: &Arc<Catalog>, line: &Arc<Line>, grain: &GrainName) -> Res
         }
     };
     if !was_here {
-        // Nobody has called it: it doesn't take the place of one that is.
+        // As above.
         driver.evict();
     }
     match answer {

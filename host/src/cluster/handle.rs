@@ -60,6 +60,7 @@ pub(crate) struct Handle {
     notes: Sender<Note>,
     frames: Arc<AtomicUsize>,
     config: Arc<Mutex<Option<Arc<Config>>>>,
+    others: Arc<Mutex<Arc<BTreeSet<HostId>>>>,
     link: Arc<OnceLock<Arc<dyn Link>>>,
 }
 
@@ -70,6 +71,7 @@ pub(crate) fn channel_to_office() -> (Handle, Inbox) {
         notes,
         frames: Arc::new(AtomicUsize::new(0)),
         config: Arc::default(),
+        others: Arc::default(),
         link: Arc::default(),
     };
     (handle, Inbox(inbox))
@@ -199,7 +201,21 @@ impl Handle {
 
     /// Membership has changed its mind.
     pub(crate) fn seen(&self, change: Change) {
+        {
+            let mut others = self.others.lock().expect("no panic under this lock");
+            let (host, others) = (change.now.host, Arc::make_mut(&mut others));
+            if change.now.standing.is_active() {
+                others.insert(host);
+            } else {
+                others.remove(&host);
+            }
+        }
         self.note(Note::Seen(change));
+    }
+
+    /// Other hosts that seem to be there.
+    pub(crate) fn others(&self) -> Arc<BTreeSet<HostId>> {
+        self.others.lock().expect("no panic under this lock").clone()
     }
 
     /// This host's figures.

@@ -22,7 +22,8 @@ use std::thread::JoinHandle;
 
 use crate::storage::StorageError;
 
-const NAME: &str = "journal";
+/// Its name in the cluster's folder.
+pub(super) const NAME: &str = "journal";
 const FIRST_LINE: &[u8] = b"granary cluster journal 1\n";
 const HEADER: usize = 12;
 /// A longer one is damage: the longest is a configuration of a thousand hosts.

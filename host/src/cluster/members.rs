@@ -23,6 +23,7 @@ use granary_core::time::Time;
 
 use super::handle::{FOLDER, Handle};
 use super::link::Link;
+use super::station::disowned;
 use crate::clock::Clock;
 
 /// Between two beats.
@@ -220,6 +221,10 @@ impl Prober {
                 Output::Renewed { renewal } => {
                     tracing::warn!(renewal, "the others had called this host dead");
                 }
+                Output::Superseded { by } => disowned(&format!(
+                    "start {by} of this host was seen, later than this one: its data folder was copied; go on with the newest folder, or \
+                     wipe this one and join with a token"
+                )),
                 Output::Refused { from, reason } => tracing::warn!(%from, %reason, "a datagram was dropped"),
                 Output::Gone => tracing::info!("the others know that this host leaves"),
             }

@@ -2,25 +2,29 @@
 //!
 //! **Not here:** what the parts do, and what peers ask about grains (`activation`, by [`Answerer`]).
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use granary_core::config_chain::config::{ClusterId, Config, Member};
+use granary_core::config_chain::config::{ClusterId, Config, Member, SlotReplicas};
 use granary_core::id::HostId;
 use granary_core::membership::{self, Standing};
 use granary_core::placement::Beat;
+use granary_core::slot::SLOTS;
 
 use super::config::ClusterConfig;
 use super::handle::{self, FOLDER, Handle, Inbox, Start};
+use super::journal;
 use super::members::{self, Members, keep_book, read_book};
 use super::notes::View;
 use super::quic::{
-    Answering, Authority, AuthorityError, Events, JoinError, JoinToken, NoToken, Quic, QuicSettings, TrafficBytes, join,
+    Answering, Authority, AuthorityError, Events, JoinError, JoinToken, Joining, NoToken, Quic, QuicSettings,
+    TrafficBytes, join,
 };
 use crate::clock::Clock;
 use crate::storage::{Storage, StorageError};
@@ -34,6 +38,8 @@ const VIEW_PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) trait Answerer: Send + Sync {
     /// An answer; nothing when the question can't be read.
     fn answer(&self, from: HostId, question: Bytes) -> Answering;
+    /// Another host is about to join: comes back when this one takes part in the cluster, or can't.
+    fn joins(&self) -> Joining;
 }
 
 /// What a host starts its part with.
@@ -95,9 +101,22 @@ pub(crate) struct Station {
     me: HostId,
     cluster: ClusterId,
     quic: Arc<Quic>,
-    members: Members,
     handle: Handle,
+    /// What this host is as a member, if the cluster has no other so far.
+    founds: Option<Member>,
+    /// Nobody has ever joined: this host can be one alone until somebody does.
+    is_unknown: bool,
+    /// Until it takes part.
+    rest: Mutex<Option<Rest>>,
+    /// Once it takes part.
+    members: Arc<OnceLock<Members>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What taking part needs.
+struct Rest {
+    settings: StationSettings,
+    inbox: Inbox,
 }
 
 /// What a host counts of its cluster.
@@ -140,6 +159,8 @@ pub struct ClusterView {
     pub serving: usize,
     /// See above.
     pub installing: usize,
+    /// Slots of the whole cluster that lack a copy: a host that should have one seems to be gone, or isn't known to have it yet.
+    pub degraded: usize,
     /// Grains of which this host has a copy.
     pub copies: usize,
     /// Activations here, and those of them without a quorum.
@@ -155,69 +176,44 @@ pub struct ClusterView {
 }
 
 impl Station {
-    /// Gets into a cluster (the one that a token names, the one that it's in already, or a new one), and starts.
-    pub(crate) async fn start(
-        settings: StationSettings,
-        handle: Handle,
-        inbox: Inbox,
-    ) -> Result<Station, StationError> {
+    /// Gets hold of a cluster's authority (the one that a token names, the one that it has already, or a new one) and of the network's
+    /// address. Takes part in nothing yet.
+    pub(crate) async fn open(settings: StationSettings, handle: Handle, inbox: Inbox) -> Result<Station, StationError> {
         let StationSettings {
-            data,
-            config,
-            storage,
-            clock,
-            beat,
-        } = settings;
+            data, config, storage, ..
+        } = &settings;
         let (folder, me) = (data.join(FOLDER), storage.host());
         std::fs::create_dir_all(&folder)?;
-        let authority = enter(&folder, &config, &*storage).await?;
+        let authority = enter(&folder, config, &**storage).await?;
         // Whoever has joined knows the others by the book; a founder has none until its first configuration is written.
         let founds = read_book(&folder).is_empty().then(|| Member {
             host: me,
             weight: config.weight,
             zone: config.zone.clone(),
         });
+        let is_unknown = founds.is_some() && !was_in_one(data);
         let cluster = authority.cluster;
+        let (draw, log) = (drawn()?, storage.clone());
         let quic = Quic::bind(QuicSettings {
             listen: config.listen,
             advertise: config.advertise,
             me,
+            incarnation: storage.incarnation(),
+            draw,
+            durable: Box::new(move || log.durable()),
             authority,
             folder,
-        })?;
-        let mut seed = [0; 8];
-        getrandom::fill(&mut seed).map_err(|error| std::io::Error::other(error.to_string()))?;
-        let seed = u64::from_le_bytes(seed);
-        let start = Start {
-            data: &data,
-            cluster,
-            founds,
-            storage: storage.clone(),
-            link: quic.clone(),
-            clock,
-            seed,
-        };
-        let office = handle::open(start, &handle, inbox)?;
-        let (members, prober) = Members::start(members::Start {
-            data,
-            me,
-            incarnation: storage.incarnation(),
-            address: quic.advertised(),
-            cluster,
-            seeds: config.seeds,
-            seed,
-            link: quic.clone(),
-            office: handle.clone(),
-            clock,
-            beat,
         })?;
         Ok(Station {
             me,
             cluster,
             quic,
-            members,
             handle,
-            threads: Mutex::new(vec![office, prober]),
+            founds,
+            is_unknown,
+            rest: Mutex::new(Some(Rest { settings, inbox })),
+            members: Arc::default(),
+            threads: Mutex::default(),
         })
     }
 
@@ -230,6 +226,56 @@ impl Station {
             runtime: tokio::runtime::Handle::current(),
         };
         self.quic.serve(Arc::new(ears));
+    }
+
+    /// Whether nobody has ever joined, so that this host may be one alone until somebody does.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.is_unknown
+    }
+
+    /// Takes part from now on, with what storage has; once.
+    pub(crate) fn take_part(&self) -> Result<(), StationError> {
+        let rest = self.rest.lock().expect("no panic under this lock").take();
+        let Some(Rest { settings, inbox }) = rest else {
+            return Ok(());
+        };
+        let StationSettings {
+            data,
+            config,
+            storage,
+            clock,
+            beat,
+        } = settings;
+        let seed = drawn()?;
+        let start = Start {
+            data: &data,
+            cluster: self.cluster,
+            founds: self.founds.clone(),
+            storage: storage.clone(),
+            link: self.quic.clone(),
+            clock,
+            seed,
+        };
+        let office = handle::open(start, &self.handle, inbox)?;
+        let (members, prober) = Members::start(members::Start {
+            data,
+            me: self.me,
+            incarnation: storage.incarnation(),
+            address: self.quic.advertised(),
+            cluster: self.cluster,
+            seeds: config.seeds,
+            seed,
+            link: self.quic.clone(),
+            office: self.handle.clone(),
+            clock,
+            beat,
+        })?;
+        self.members.get_or_init(|| members);
+        self.threads
+            .lock()
+            .expect("no panic under this lock")
+            .extend([office, prober]);
+        Ok(())
     }
 
     /// Waits until this host is in a configuration, or it isn't to be expected soon.
@@ -265,12 +311,19 @@ impl Station {
 
     /// Asks the others to go on without this host.
     pub(crate) fn leave(&self) {
-        self.members.leave();
+        if let Some(members) = self.members.get() {
+            members.leave();
+        }
     }
 
     /// Whether another host seems to be there.
     pub(crate) fn answers(&self, host: HostId) -> bool {
-        self.members.view().is_active(host)
+        self.seen().is_active(host)
+    }
+
+    /// The other hosts, as membership sees them.
+    fn seen(&self) -> membership::View {
+        self.members.get().map(Members::view).unwrap_or_default()
     }
 
     pub(crate) fn config(&self) -> Option<Arc<Config>> {
@@ -284,7 +337,7 @@ impl Station {
     /// What `/metrics` shows.
     pub(crate) fn counts(&self) -> StationCounts {
         let TrafficBytes { sent, received } = self.quic.bytes();
-        let members = self.members.view();
+        let members = self.seen();
         StationCounts {
             sent,
             received,
@@ -296,8 +349,21 @@ impl Station {
 
     /// The cluster, as it's seen from here.
     pub(crate) async fn view(&self) -> Option<ClusterView> {
+        if self.members.get().is_none() {
+            return Some(self.describe_alone());
+        }
         let office = self.handle.view(VIEW_PATIENCE).await?;
-        Some(self.describe(&office, &self.members.view()))
+        Some(self.describe(&office, &self.seen()))
+    }
+
+    /// A cluster that nobody has joined: this host has everything.
+    fn describe_alone(&self) -> ClusterView {
+        let mut view = self.describe(&View::default(), &membership::View::default());
+        view.serving = usize::from(SLOTS);
+        for host in &mut view.hosts {
+            (host.is_member, host.slots) = (true, usize::from(SLOTS));
+        }
+        view
     }
 
     fn describe(&self, office: &View, seen: &membership::View) -> ClusterView {
@@ -337,6 +403,9 @@ impl Station {
             hosts: hosts.into_iter().map(host_view).collect(),
             serving: office.serving,
             installing: office.installing,
+            degraded: config.map_or(0, |config| {
+                degraded(config, |host| host == self.me || seen.is_active(host))
+            }),
             copies: office.registers,
             activations: office.activations,
             isolated: office.isolated,
@@ -348,7 +417,9 @@ impl Station {
 
     /// Stops hearing and ends the threads, after everything that writes.
     pub(crate) fn stop(&self) {
-        self.members.stop();
+        if let Some(members) = self.members.get() {
+            members.stop();
+        }
         self.handle.stop();
         for thread in self.threads.lock().expect("no panic under this lock").drain(..) {
             if thread.join().is_err() {
@@ -360,13 +431,43 @@ impl Station {
 }
 
 fn slots_of(config: &Config, host: HostId) -> usize {
-    let has = |slot: &&granary_core::config_chain::config::SlotReplicas| slot.replicas.position(host).is_some();
+    let has = |slot: &&SlotReplicas| slot.replicas.position(host).is_some();
     config.slots.iter().filter(has).count()
 }
 
-/// Whether a data folder is of a host in a cluster.
+/// Another process is this host: this one ends before it acknowledges anything more. Not in peace, since what it would write, promise or
+/// hand over isn't its to say.
+pub(super) fn disowned(why: &str) {
+    tracing::error!(why, "this process isn't taken for its host any more, and stops");
+    std::process::exit(70);
+}
+
+/// Slots that lack a copy.
+fn degraded(config: &Config, is_there: impl Fn(HostId) -> bool) -> usize {
+    let there: BTreeSet<HostId> = config
+        .members
+        .iter()
+        .map(|member| member.host)
+        .filter(|host| is_there(*host))
+        .collect();
+    let lacks = |slot: &&SlotReplicas| {
+        // A new cluster's slots are nobody's to take over.
+        let is_arriving = !slot.sources.is_empty() && !slot.is_settled();
+        is_arriving || !slot.replicas.hosts().iter().all(|host| there.contains(host))
+    };
+    config.slots.iter().filter(lacks).count()
+}
+
+fn drawn() -> std::io::Result<u64> {
+    let mut drawn = [0; 8];
+    getrandom::fill(&mut drawn).map_err(|error| std::io::Error::other(error.to_string()))?;
+    Ok(u64::from_le_bytes(drawn))
+}
+
+/// Whether a data folder is of a host that has taken part in a cluster.
 pub(crate) fn was_in_one(data: &std::path::Path) -> bool {
-    data.join(FOLDER).join(super::quic::AUTHORITY_FILE).exists()
+    let folder = data.join(FOLDER);
+    folder.join(journal::NAME).exists() || !read_book(&folder).is_empty()
 }
 
 /// The authority of the cluster that this host is in, or gets into now.
@@ -413,7 +514,7 @@ fn has_state(storage: &dyn Storage) -> Result<bool, StorageError> {
 /// Passes on what comes from others.
 struct Ears {
     handle: Handle,
-    members: Members,
+    members: Arc<OnceLock<Members>>,
     answerer: Arc<dyn Answerer>,
     /// Where answers are made: not on the network's thread.
     runtime: tokio::runtime::Handle,
@@ -425,11 +526,20 @@ impl Events for Ears {
     }
 
     fn datagram(&self, from: HostId, datagram: Bytes) {
-        self.members.datagram(from, datagram);
+        if let Some(members) = self.members.get() {
+            members.datagram(from, datagram);
+        }
     }
 
     fn introduced(&self, host: HostId, address: SocketAddr) {
-        self.members.introduced(host, address);
+        if let Some(members) = self.members.get() {
+            members.introduced(host, address);
+        }
+    }
+
+    fn joins(&self) -> Joining {
+        let ready = self.runtime.spawn(self.answerer.joins());
+        Box::pin(async move { ready.await.unwrap_or_else(|_| Err("it stops".to_owned())) })
     }
 
     fn ask(&self, from: HostId, question: Bytes) -> Answering {
@@ -437,8 +547,12 @@ impl Events for Ears {
         Box::pin(async move { answer.await.ok().flatten() })
     }
 
+    fn disowned(&self, by: HostId, why: &str) {
+        disowned(&format!("host {by} says: {why}"));
+    }
+
     fn hosts(&self) -> Vec<(HostId, SocketAddr)> {
-        let view = self.members.view();
+        let view = self.members.get().map(Members::view).unwrap_or_default();
         view.members()
             .filter(|member| member.standing.is_active())
             .map(|member| (member.host, member.address))

@@ -7,20 +7,24 @@ use std::time::Instant;
 use granary_core::placement::Beat;
 use rustix::time::{ClockId, clock_gettime};
 
+use super::lag::Lag;
 use crate::activation::Parts;
 
 /// Measures between one beat and the next.
 pub(super) struct Load {
     parts: Arc<Parts>,
     cores: f64,
+    lag: Lag,
     last: Mutex<(Instant, f64)>,
 }
 
 impl Load {
+    /// Of the runtime that this is called on.
     pub(super) fn new(parts: Arc<Parts>) -> Load {
         Load {
             parts,
             cores: std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64),
+            lag: Lag::measure(),
             last: Mutex::new((Instant::now(), cpu_seconds())),
         }
     }
@@ -37,7 +41,7 @@ impl Load {
         Beat {
             cpu_permille: permille(cpu),
             memory_permille: permille(share),
-            queue_wait_ms: 0,
+            queue_wait_ms: u32::try_from(self.lag.mean().as_millis()).unwrap_or(u32::MAX),
             activations: u32::try_from(self.parts.metrics.activations.get()).unwrap_or(0),
             draining: self.parts.draining.load(Ordering::Relaxed),
         }

@@ -1,44 +1,59 @@
-//! A host's part in a cluster, built around its other parts.
+//! A host's part in a cluster, built around its other parts: when it begins (`founding`), and what other hosts ask.
 //!
 //! **Not here:** what the cluster does (`cluster`), what grains do in one (`activation`).
 
-use std::sync::Arc;
+mod founding;
+
+use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
 use granary_core::id::{HostId, Lsn};
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use super::figures::CLUSTER_FIGURES;
 use super::load::Load;
-use super::revisions::{Follower, Revisions};
+use super::revisions::Follower;
 use crate::activation::{Catalog, Parts, Release};
 use crate::cluster::{
-    Answerer, Answering, ClusterConfig, Handle, Inbox, Station, StationError, StationSettings, Topic, topic_of,
+    Answerer, Answering, ClusterConfig, Handle, Inbox, Joining, Station, StationError, StationSettings, Topic, topic_of,
 };
 use crate::config::HostConfig;
 use crate::router::Router;
 use crate::storage::DurableSink;
 
-/// Both who wait for the log: replies of a host alone, and the cluster's office.
+/// Who waits for the log: replies of a host alone, and the cluster's office, once there is one.
 pub(super) struct Sinks {
     pub(super) release: Arc<Release>,
-    pub(super) cluster: Handle,
+    pub(super) cluster: Arc<OnceLock<Handle>>,
 }
 
 impl DurableSink for Sinks {
     fn durable(&self, upto: Lsn) {
         DurableSink::durable(&*self.release, upto);
-        self.cluster.durable(upto);
+        if let Some(cluster) = self.cluster.get() {
+            cluster.durable(upto);
+        }
+    }
+
+    fn in_flight(&self) -> usize {
+        // In a cluster a host's log has other hosts' commits, too: how many are on their way isn't known here.
+        let is_alone = self.cluster.get().is_none();
+        if is_alone {
+            DurableSink::in_flight(&*self.release)
+        } else {
+            0
+        }
     }
 }
 
-/// Starts this host's part.
-pub(super) async fn start(
+/// Takes the network's address and gets hold of the cluster's authority.
+pub(super) async fn open(
     config: &HostConfig,
     cluster: &ClusterConfig,
     parts: &Arc<Parts>,
     (handle, inbox): (Handle, Inbox),
-) -> Result<Arc<Station>, StationError> {
+) -> Result<Station, StationError> {
     let load = Load::new(parts.clone());
     let settings = StationSettings {
         data: config.data.clone(),
@@ -47,47 +62,56 @@ pub(super) async fn start(
         clock: parts.clock,
         beat: Box::new(move || load.beat()),
     };
-    Ok(Arc::new(Station::start(settings, handle, inbox).await?))
+    Station::open(settings, handle, inbox).await
 }
 
-/// Hears the other hosts, and keeps up with what they deploy.
-pub(super) fn serve(station: &Arc<Station>, handle: &Handle, catalog: &Arc<Catalog>, tasks: &mut JoinSet<()>) {
-    let watched = station.clone();
-    let metrics = &catalog.parts.metrics;
-    metrics.watch(&CLUSTER_FIGURES, move || watched.counts());
-    let modules = catalog.parts.modules.clone();
-    let revisions = Revisions::new(handle.clone(), station.me());
-    modules.agree_by(revisions.clone());
-    let follower = Follower::new(revisions, modules);
-    station.serve(Arc::new(Answers {
-        catalog: catalog.clone(),
-        router: Router::new(catalog.clone(), Some(station.clone())),
-        cluster: handle.clone(),
-        follower: follower.clone(),
-    }));
-    tasks.spawn(follower.run());
-}
-
-/// What other hosts ask, by topic.
-struct Answers {
+/// See the file's text.
+pub(super) struct Membership {
     catalog: Arc<Catalog>,
+    station: Arc<Station>,
+    handle: Handle,
     router: Router,
-    cluster: Handle,
-    follower: Arc<Follower>,
+    /// Keeps up with what other hosts deploy, once this host takes part.
+    follower: OnceLock<Arc<Follower>>,
+    tasks: Mutex<JoinSet<()>>,
+    this: Weak<Membership>,
 }
 
-impl Answerer for Answers {
+impl Membership {
+    /// Hears nobody yet.
+    pub(super) fn new(catalog: &Arc<Catalog>, station: &Arc<Station>, handle: Handle) -> Arc<Membership> {
+        let watched = station.clone();
+        let metrics = &catalog.parts.metrics;
+        metrics.watch(&CLUSTER_FIGURES, move || watched.counts());
+        Arc::new_cyclic(|this| Membership {
+            catalog: catalog.clone(),
+            station: station.clone(),
+            handle,
+            router: Router::new(catalog.clone(), Some(station.clone())),
+            follower: OnceLock::new(),
+            tasks: Mutex::default(),
+            this: this.clone(),
+        })
+    }
+
+    /// Ends what goes on for other hosts' sake.
+    pub(super) async fn stop(&self) {
+        self.tasks.lock().await.shutdown().await;
+    }
+}
+
+impl Answerer for Membership {
     fn answer(&self, from: HostId, question: Bytes) -> Answering {
-        let Some((topic, asked)) = topic_of(&question) else {
+        let (Some((topic, asked)), Some(follower)) = (topic_of(&question), self.follower.get()) else {
             return Box::pin(std::future::ready(None));
         };
         match topic {
             Topic::Grains => {
-                let (catalog, cluster) = (self.catalog.clone(), self.cluster.clone());
+                let (catalog, cluster) = (self.catalog.clone(), self.handle.clone());
                 Box::pin(async move { catalog.answer(&cluster, from, asked).await })
             }
             Topic::Revisions => {
-                let follower = self.follower.clone();
+                let follower = follower.clone();
                 Box::pin(async move { follower.answer(&asked).await })
             }
             Topic::Views => {
@@ -95,5 +119,15 @@ impl Answerer for Answers {
                 Box::pin(async move { router.answer(&asked).await })
             }
         }
+    }
+
+    fn joins(&self) -> Joining {
+        let membership = self.this.upgrade();
+        Box::pin(async move {
+            match membership {
+                Some(membership) => membership.found().await,
+                None => Err("it stops".to_owned()),
+            }
+        })
     }
 }

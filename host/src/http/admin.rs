@@ -14,6 +14,7 @@ use super::cluster;
 use super::error::Refusal;
 use super::exchange::{Api, Caller};
 use super::inside::Inside;
+use super::logs;
 use super::modules;
 use super::upgrades;
 
@@ -36,7 +37,7 @@ pub(super) fn routes<H: Inside>(api: Arc<Api<H>>) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz::<H>))
         .route("/metrics", get(metrics::<H>))
-        .route("/v1/logs", get(logs))
+        .route("/v1/logs", get(logs::read::<H>))
         .route("/v1/openapi.json", get(openapi))
         .route("/", get(dashboard))
         .fallback(not_found)
@@ -83,11 +84,6 @@ async fn metrics<H: Inside>(State(api): Shared<H>, Extension(caller): Extension<
             refuse(Refusal::new(Code::Internal, "the metrics can't be shown"), &caller)
         }
     }
-}
-
-async fn logs(Extension(caller): Extension<Caller>) -> Response {
-    let detail = "reading guests' log records over HTTP isn't built yet; they are in the host's own log";
-    refuse(Refusal::new(Code::NotImplemented, detail), &caller)
 }
 
 async fn openapi(Extension(caller): Extension<Caller>) -> Response {

@@ -70,6 +70,7 @@ fn cluster(view: &ClusterView) -> Value {
         "configuration": view.configuration,
         "slots_served": view.serving,
         "slots_arriving": view.installing,
+        "slots_degraded": view.degraded,
         "copies": view.copies,
         "activations": view.activations,
         "activations_without_quorum": view.isolated,
@@ -98,6 +99,7 @@ fn member(host: &HostView) -> Value {
         "slots": host.slots,
         "cpu_permille": host.beat.map(|beat| beat.cpu_permille),
         "memory_permille": host.beat.map(|beat| beat.memory_permille),
+        "queue_wait_ms": host.beat.map(|beat| beat.queue_wait_ms),
         "activations": host.beat.map(|beat| beat.activations),
     })
 }

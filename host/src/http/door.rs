@@ -1,7 +1,7 @@
 //! Where calls are taken on or refused when more come in than the host can do: drives `granary_core::admission`.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
@@ -24,12 +24,15 @@ pub(super) struct Door {
     started: Instant,
     admission: Mutex<Admission>,
     in_flight: Box<[AtomicU32]>,
+    /// Calls in flight that weren't of a crowd when they came.
+    single: AtomicUsize,
 }
 
 /// A call that was taken on.
 pub(super) struct Entered<'a> {
     door: &'a Door,
     place: &'a AtomicU32,
+    is_crowded: bool,
     /// When it began to wait.
     came: Time,
 }
@@ -40,6 +43,7 @@ impl Door {
             started: Instant::now(),
             admission: Mutex::new(Admission::new(settings)),
             in_flight: (0..PLACES).map(|_| AtomicU32::new(0)).collect(),
+            single: AtomicUsize::new(0),
         }
     }
 
@@ -53,13 +57,21 @@ impl Door {
     ) -> Result<Entered<'_>, Refusal> {
         let place = &self.in_flight[place(grain)];
         let is_crowded = place.load(Ordering::Relaxed) >= CROWD;
+        // A crowd that waits is no reason to refuse others, however long it is.
+        let ahead = if is_crowded {
+            in_flight
+        } else {
+            self.single.load(Ordering::Relaxed)
+        };
         let now = self.time();
-        if self.admission().admits(now, waited_nanos, in_flight, is_crowded) {
+        if self.admission().admits(now, waited_nanos, ahead, is_crowded) {
             place.fetch_add(1, Ordering::Relaxed);
+            self.single.fetch_add(usize::from(!is_crowded), Ordering::Relaxed);
             let came = Time(now.0.saturating_sub(waited_nanos));
             return Ok(Entered {
                 door: self,
                 place,
+                is_crowded,
                 came,
             });
         }
@@ -89,6 +101,9 @@ impl Entered<'_> {
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
         self.place.fetch_sub(1, Ordering::Relaxed);
+        self.door
+            .single
+            .fetch_sub(usize::from(!self.is_crowded), Ordering::Relaxed);
     }
 }
 
@@ -105,18 +120,26 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_surplus_hears_that_it_is_one() {
-        let metrics = Metrics::new(Registry::new()).unwrap();
-        // Any wait is long, any answer late, each call a window.
-        let door = Door::new(Settings {
+    /// Any wait is long, any answer late, each call a window.
+    fn strict(always: usize) -> Door {
+        Door::new(Settings {
             target_nanos: 0,
             wait_nanos: 0,
             window_nanos: 1,
             least_samples: 1,
-            always: 0,
-        });
-        let grain = GrainName::new(GrainType::new("counter").unwrap(), GrainKey::new("a").unwrap());
+            always,
+        })
+    }
+
+    fn grain(key: &str) -> GrainName {
+        GrainName::new(GrainType::new("counter").unwrap(), GrainKey::new(key).unwrap())
+    }
+
+    #[test]
+    fn a_surplus_hears_that_it_is_one() {
+        let metrics = Metrics::new(Registry::new()).unwrap();
+        let door = strict(0);
+        let grain = grain("a");
         let refusal = loop {
             match door.admit(&grain, 1_000_000, 9, &metrics) {
                 Ok(entered) => entered.answered(),
@@ -126,5 +149,23 @@ mod tests {
         assert_eq!(refusal.code(), Code::Overloaded);
         assert_eq!(metrics.surplus_refused.get(), 1);
         assert_eq!(door.in_flight[place(&grain)].load(Ordering::Relaxed), 0);
+        assert_eq!(door.single.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_crowd_that_waits_keeps_nobody_else_out() {
+        let metrics = Metrics::new(Registry::new()).unwrap();
+        let door = strict(CROWD as usize + 1);
+        let admit = |key, in_flight| door.admit(&grain(key), 1_000_000, in_flight, &metrics);
+        let mut waiting: Vec<_> = (0..CROWD).map(|_| admit("a", 0).ok().unwrap()).collect();
+        for _ in 0..100 {
+            while let Ok(entered) = admit("a", 1000) {
+                entered.answered();
+            }
+            // One more of them is refused, and still there's room for those who aren't many.
+            assert!(admit("b", 1000).is_ok());
+        }
+        waiting.clear();
+        assert_eq!(door.single.load(Ordering::Relaxed), 0);
     }
 }

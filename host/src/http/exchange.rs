@@ -12,6 +12,7 @@ use granary_core::api::Code;
 use granary_core::id::RequestId;
 use http_body_util::Either;
 use hyper::body::Body;
+use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use super::body::Limits;
@@ -38,6 +39,8 @@ pub(super) struct Api<H> {
     /// Calls and deletions that are being waited for.
     pub(super) calls: AtomicUsize,
     pub(super) door: Door,
+    /// Of those who follow log records.
+    pub(super) followers: Arc<Semaphore>,
     /// The host takes no more connections.
     pub(super) stopping: AtomicBool,
     /// `facts.host` as a header.

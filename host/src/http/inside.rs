@@ -9,7 +9,9 @@ use granary_core::message::Reply;
 
 use crate::description::Contract;
 use crate::modules::{Deployment, Modules, RevisionSummary};
-use crate::router::{ClusterView, GrainStatus, Invocation, KeyPage, MemoryStatus, Router, UpgradeStatus};
+use crate::router::{
+    ClusterView, GrainStatus, Invocation, KeyPage, LogCursor, LogFilter, LogPage, MemoryStatus, Router, UpgradeStatus,
+};
 
 /// A type's current revision, as far as HTTP needs it: a [`Deployment`] without its code.
 #[derive(Clone, Debug)]
@@ -42,11 +44,17 @@ pub(super) trait Inside: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(Deployed, bool), CallFailure>> + Send;
     fn rollback(&self, kind: GrainType) -> impl Future<Output = Result<Deployed, CallFailure>> + Send;
     fn history(&self, kind: &GrainType) -> Vec<RevisionSummary>;
-    fn upgrade(&self, kind: &GrainType) -> Result<UpgradeStatus, CallFailure>;
-    fn upgrade_status(&self, kind: &GrainType) -> Result<UpgradeStatus, CallFailure>;
+    fn upgrade(&self, kind: &GrainType) -> impl Future<Output = Result<UpgradeStatus, CallFailure>> + Send;
+    fn upgrade_status(&self, kind: &GrainType) -> impl Future<Output = Result<UpgradeStatus, CallFailure>> + Send;
+    fn upgrade_statuses(
+        &self,
+        kinds: &[GrainType],
+    ) -> impl Future<Output = Result<Vec<UpgradeStatus>, CallFailure>> + Send;
     fn find(&self, kind: &GrainType) -> impl Future<Output = Result<Deployed, CallFailure>> + Send;
     fn all(&self) -> Vec<Deployed>;
     fn memory(&self) -> MemoryStatus;
+    fn logs(&self, filter: &LogFilter, cursor: Option<&LogCursor>, most: usize)
+    -> impl Future<Output = LogPage> + Send;
     fn cluster(&self) -> impl Future<Output = Option<ClusterView>> + Send;
     fn token(&self, holds: Duration) -> Result<String, CallFailure>;
     fn drain(&self) -> Result<(), CallFailure>;
@@ -104,12 +112,19 @@ impl Inside for Host {
         self.modules.history(kind)
     }
 
-    fn upgrade(&self, kind: &GrainType) -> Result<UpgradeStatus, CallFailure> {
+    fn upgrade(&self, kind: &GrainType) -> impl Future<Output = Result<UpgradeStatus, CallFailure>> + Send {
         self.router.upgrade(kind)
     }
 
-    fn upgrade_status(&self, kind: &GrainType) -> Result<UpgradeStatus, CallFailure> {
+    fn upgrade_status(&self, kind: &GrainType) -> impl Future<Output = Result<UpgradeStatus, CallFailure>> + Send {
         self.router.upgrade_status(kind)
+    }
+
+    fn upgrade_statuses(
+        &self,
+        kinds: &[GrainType],
+    ) -> impl Future<Output = Result<Vec<UpgradeStatus>, CallFailure>> + Send {
+        self.router.upgrade_statuses(kinds)
     }
 
     async fn find(&self, kind: &GrainType) -> Result<Deployed, CallFailure> {
@@ -123,6 +138,15 @@ impl Inside for Host {
 
     fn memory(&self) -> MemoryStatus {
         self.router.memory()
+    }
+
+    fn logs(
+        &self,
+        filter: &LogFilter,
+        cursor: Option<&LogCursor>,
+        most: usize,
+    ) -> impl Future<Output = LogPage> + Send {
+        self.router.logs(filter, cursor, most)
     }
 
     fn cluster(&self) -> impl Future<Output = Option<ClusterView>> + Send {

@@ -9,7 +9,8 @@
 //! | `/v1/modules/{type}/rollback`, `.../upgrade` | POST, GET | `upgrades` |
 //! | `/v1/cluster`, `/v1/cluster/token`, `.../drain`, `.../move` | GET, POST | `cluster` |
 //! | `/healthz`, `/readyz`, `/metrics` | GET | `admin` |
-//! | `/v1/logs`, `/v1/openapi.json`, `/` | GET: not built yet, and says so | `admin` |
+//! | `/v1/logs` | GET | `logs` |
+//! | `/v1/openapi.json`, `/` | GET: not built yet, and says so | `admin` |
 //!
 //! A connection (`server`) hands each request to `exchange`, which checks where it comes from (`security`), finds its
 //! handler, and adds to the reply what every reply has. Paths of grains are taken apart by `path`, since a key may hold any
@@ -37,6 +38,7 @@ mod grains;
 mod headers;
 mod inside;
 mod invoke;
+mod logs;
 mod memory;
 mod metrics;
 mod modules;

@@ -27,12 +27,15 @@ pub(super) async fn list<H: Inside>(State(api): Shared<H>, Extension(caller): Ex
     if let Err(refusal) = no_query(&uri) {
         return refuse(refusal, &caller);
     }
-    let one = |deployment: &Deployed| {
+    let all = api.inside.all();
+    let kinds: Vec<GrainType> = all.iter().map(|deployment| deployment.kind.clone()).collect();
+    let figures = upgrades::figures(&api.inside, &kinds).await;
+    let one = |(deployment, figures): (&Deployed, Value)| {
         let mut shown = summary(deployment);
-        shown["upgrade"] = upgrades::figures(&api.inside, &deployment.kind);
+        shown["upgrade"] = figures;
         shown
     };
-    let modules: Vec<Value> = api.inside.all().iter().map(one).collect();
+    let modules: Vec<Value> = all.iter().zip(figures).map(one).collect();
     Json(json!({ "modules": modules })).into_response()
 }
 
@@ -54,7 +57,9 @@ pub(super) async fn one<H: Inside>(
             shown["doc"] = json!(description.doc);
             shown["version"] = json!(description.version);
             shown["methods"] = json!(description.methods);
-            shown["upgrade"] = upgrades::figures(&api.inside, &deployment.kind);
+            shown["upgrade"] = upgrades::figures(&api.inside, std::slice::from_ref(&deployment.kind))
+                .await
+                .remove(0);
             shown["revisions"] = upgrades::history(&api.inside, &deployment.kind);
             Json(shown).into_response()
         }

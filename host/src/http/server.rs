@@ -23,7 +23,7 @@ use super::memory::Memory;
 use super::metrics::Metrics;
 use super::peers::Peers;
 use super::security::{Security, SecurityError};
-use super::{HttpParts, admin, connection, descriptors, request_id};
+use super::{HttpParts, admin, connection, descriptors, logs, request_id};
 
 /// Connections beyond the limit that are being told so, at a time; further ones may not hear it.
 const TURNED_AWAY_LIMIT: usize = 128;
@@ -77,6 +77,7 @@ pub async fn serve(
         body_memory: memory(&config, &metrics),
         calls: AtomicUsize::new(0),
         door: Door::new(config.admission(Handle::current().metrics().num_workers())),
+        followers: logs::followers(),
         metrics,
         config,
         stopping: AtomicBool::new(false),

@@ -44,9 +44,10 @@ pub(super) async fn start<H: Inside>(
     Path(kind): Path<String>,
     uri: Uri,
 ) -> Response {
-    let started = known(&api, &kind, &uri)
-        .await
-        .and_then(|kind| Ok(api.inside.upgrade(&kind)?));
+    let started = match known(&api, &kind, &uri).await {
+        Ok(kind) => api.inside.upgrade(&kind).await.map_err(Refusal::from),
+        Err(refusal) => Err(refusal),
+    };
     match started {
         Ok(status) => (StatusCode::ACCEPTED, Json(whole(&status))).into_response(),
         Err(refusal) => refuse(refusal, &caller),
@@ -60,9 +61,10 @@ pub(super) async fn status<H: Inside>(
     Path(kind): Path<String>,
     uri: Uri,
 ) -> Response {
-    let asked = known(&api, &kind, &uri)
-        .await
-        .and_then(|kind| Ok(api.inside.upgrade_status(&kind)?));
+    let asked = match known(&api, &kind, &uri).await {
+        Ok(kind) => api.inside.upgrade_status(&kind).await.map_err(Refusal::from),
+        Err(refusal) => Err(refusal),
+    };
     match asked {
         Ok(status) => Json(whole(&status)).into_response(),
         Err(refusal) => refuse(refusal, &caller),
@@ -88,11 +90,12 @@ pub(super) fn history(inside: &impl Inside, kind: &GrainType) -> Value {
     revisions.collect()
 }
 
-/// How far a type is, without the list of failures; null when that can't be told.
-pub(super) fn figures(inside: &impl Inside, kind: &GrainType) -> Value {
-    inside
-        .upgrade_status(kind)
-        .map_or(Value::Null, |status| figures_of(&status))
+/// How far each type is, without the list of failures; null when a host doesn't answer, for then it can't be told.
+pub(super) async fn figures(inside: &impl Inside, kinds: &[GrainType]) -> Vec<Value> {
+    match inside.upgrade_statuses(kinds).await {
+        Ok(all) => all.iter().map(figures_of).collect(),
+        Err(_) => vec![Value::Null; kinds.len()],
+    }
 }
 
 fn figures_of(status: &UpgradeStatus) -> Value {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use granary_core::api::{CallFailure, Code};
 use granary_core::id::{GrainType, ModuleHash, Revision};
+use tokio::sync::MutexGuard;
 
 use super::table::{Agree, Table};
 use super::{Deployment, Line, Modules, Shared, agree, deployment};
@@ -22,10 +23,14 @@ const TRIES: usize = 5;
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 impl Modules {
-    /// From now on revisions are what the cluster agrees on.
+    /// From now on revisions are what the cluster agrees on; once, while no deploy is going on.
     pub(crate) fn agree_by(&self, agree: Arc<dyn Agree>) {
-        // Once, before the host serves.
         let _ = self.shared.agreement.set(agree);
+    }
+
+    /// While it's held, no deploy is going on.
+    pub(crate) async fn without_deploys(&self) -> MutexGuard<'_, ()> {
+        self.shared.deploying.lock().await
     }
 
     /// What this host has, as a table.
@@ -44,23 +49,36 @@ impl Modules {
     /// have agreed on counts.
     pub(crate) async fn find(&self, kind: &GrainType) -> Result<Arc<Line>, CallFailure> {
         let known = self.line(kind);
-        let is_unknown = |failure: &CallFailure| failure.code == Code::UnknownType;
-        let by = self
-            .shared
-            .agreement
-            .get()
-            .filter(|_| known.as_ref().is_err_and(is_unknown));
-        let Some(by) = by else { return known };
-        {
-            // One at a time, and not again at once: strange names mustn't keep the hosts busy.
-            let mut asked = self.shared.asked.lock().await;
-            if asked.is_none_or(|at| at.elapsed() >= ASK_AGAIN) {
-                let now = Instant::now();
-                self.adopt(&by.read().await?).await?;
-                *asked = Some(now);
-            }
+        if !known.as_ref().is_err_and(|failure| failure.code == Code::UnknownType) {
+            return known;
         }
+        self.catch_up().await?;
         self.line(kind)
+    }
+
+    /// As [`find`](Self::find), also when this host hasn't heard that this revision is current.
+    pub(crate) async fn find_at(&self, kind: &GrainType, revision: Revision) -> Result<Arc<Line>, CallFailure> {
+        let known = self.line(kind);
+        if known.as_ref().is_ok_and(|line| line.revision() == revision) {
+            return known;
+        }
+        self.catch_up().await?;
+        self.line(kind)
+    }
+
+    /// Has what was agreed on, also if nobody told.
+    async fn catch_up(&self) -> Result<(), CallFailure> {
+        let Some(by) = self.shared.agreement.get() else {
+            return Ok(());
+        };
+        // One at a time, and not again at once: strange names mustn't keep the hosts busy.
+        let mut asked = self.shared.asked.lock().await;
+        if asked.is_none_or(|at| at.elapsed() >= ASK_AGAIN) {
+            let now = Instant::now();
+            self.adopt(&by.read().await?).await?;
+            *asked = Some(now);
+        }
+        Ok(())
     }
 
     /// A module's bytes, for a host that doesn't have them.

@@ -40,6 +40,30 @@ pub struct UpgradeStatus {
     pub failures: Vec<UpgradeFailure>,
 }
 
+impl UpgradeStatus {
+    /// Counts in what another host knows of its grains.
+    pub(crate) fn add(&mut self, other: UpgradeStatus) {
+        let sum = |count: &mut u64, more: u64| *count = count.saturating_add(more);
+        sum(&mut self.total, other.total);
+        sum(&mut self.moved, other.moved);
+        sum(&mut self.failed, other.failed);
+        sum(&mut self.left, other.left);
+        sum(&mut self.stuck, other.stuck);
+        self.running |= other.running;
+        let listed: BTreeSet<GrainKey> = self.failures.iter().map(|failure| failure.key.clone()).collect();
+        for failure in other.failures {
+            if listed.contains(&failure.key) {
+                // It has been on both hosts: one grain.
+                self.stuck = self.stuck.saturating_sub(1);
+            } else {
+                self.failures.push(failure);
+            }
+        }
+        self.failures.sort_by(|a, b| a.key.cmp(&b.key));
+        self.failures.truncate(LISTED);
+    }
+}
+
 /// A grain that could not be moved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpgradeFailure {

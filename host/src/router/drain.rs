@@ -40,12 +40,12 @@ impl Router {
     /// Begins to move everything off this host; goes on in the background, and doesn't begin twice.
     pub fn drain(&self) -> Result<(), CallFailure> {
         let station = self.station()?.clone();
-        if station.config().is_some_and(|config| config.members.len() < 2) {
+        if station.config().is_none_or(|config| config.members.len() < 2) {
             let detail = "this is the cluster's only host: there is none to move its grains to";
             return Err(CallFailure::before(Code::NoQuorum, detail));
         }
         let catalog = self.catalog.clone();
-        let Some(cluster) = catalog.parts.cluster.clone() else {
+        let Some(cluster) = catalog.parts.cluster().cloned() else {
             return Err(alone());
         };
         if !catalog.parts.draining.swap(true, Ordering::AcqRel) {
@@ -62,11 +62,11 @@ impl Router {
             let detail = format!("the cluster has no host {to}; `granary status` lists its hosts");
             return Err(CallFailure::before(Code::BadArguments, detail));
         }
-        let Some(cluster) = &self.catalog.parts.cluster else {
+        let Some(cluster) = self.catalog.parts.cluster() else {
             return Err(alone());
         };
         match self.holder(cluster, grain).await {
-            Some(host) if host == to => Ok(0),
+            // Also when it's said to be there already: that may be an old story, and who is asked knows better.
             Some(host) => far::relocate(cluster, host, grain, to).await,
             None => self.relocate_from_here(cluster, grain, to).await,
         }
@@ -78,10 +78,8 @@ impl Router {
         grain: &GrainName,
         to: HostId,
     ) -> Result<u64, CallFailure> {
-        if to == self.catalog.parts.storage.host() {
-            return Ok(0);
-        }
         match self.catalog.find(grain.id()) {
+            Some(_) if to == self.catalog.parts.storage.host() => Ok(0),
             Some(driver) => {
                 let pause = self.catalog.send_off(cluster, &driver, to).await?;
                 Ok(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX))

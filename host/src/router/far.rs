@@ -1,23 +1,28 @@
 //! What other hosts know of grains: asked when this one doesn't hold them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use granary_core::api::{CallFailure, Code};
+use granary_core::config_chain::config::Config;
 use granary_core::id::{GrainKey, GrainName, GrainType, HostId};
 use granary_core::routing::{HOPS_MOST, Travel};
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
 
-use super::sent_status::SentStatus;
+use super::sent::{SentStatus, SentUpgrade};
+use super::upgrades::Wish;
 use super::{GrainStatus, KeyPage, Router};
+use crate::activation::{Division, RecordsPage};
 use crate::cluster::{Handle, Topic, Way, decode, encode, question};
 
 /// How long another host may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Serialize, Deserialize)]
-enum Ask {
+pub(super) enum Ask {
     Status {
         kind: String,
         key: String,
@@ -37,10 +42,23 @@ enum Ask {
         after: Option<String>,
         limit: usize,
     },
+    /// How far types are on the way to these revisions, with the grains divided like this.
+    Upgrades {
+        types: Vec<(String, u32)>,
+        division: Division,
+        wish: Wish,
+    },
+    /// What guests wrote there.
+    Logs {
+        kind: Option<String>,
+        key: Option<String>,
+        after: Option<u64>,
+        most: usize,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
-enum Told {
+pub(super) enum Told {
     Status(Option<SentStatus>),
     Digest(Option<Option<String>>),
     Keys(Option<(Vec<String>, bool)>),
@@ -48,6 +66,9 @@ enum Told {
     Elsewhere(HostId),
     /// Microseconds, or why not.
     Relocated(Result<u64, (String, String)>),
+    /// In the order of the question; nothing when that host sees the cluster otherwise, or has another revision.
+    Upgrades(Option<Vec<SentUpgrade>>),
+    Logs(RecordsPage),
 }
 
 impl Router {
@@ -62,7 +83,7 @@ impl Router {
             Ask::Status { kind, key } => Told::Status(self.status_here(&name(&kind, &key)?).ok().map(SentStatus::new)),
             Ask::Digest { kind, key } => Told::Digest(self.catalog.digest(&name(&kind, &key)?).await.ok()),
             Ask::Relocate { kind, key, to } => {
-                let cluster = self.catalog.parts.cluster.as_ref()?;
+                let cluster = self.catalog.parts.cluster()?;
                 let relocated = self.relocate_from_here(cluster, &name(&kind, &key)?, to).await;
                 Told::Relocated(relocated.map_err(|failure| (failure.code.as_str().to_owned(), failure.detail)))
             }
@@ -80,6 +101,10 @@ impl Router {
                 };
                 Told::Keys(page.ok().map(keys))
             }
+            Ask::Upgrades { types, division, wish } => {
+                Told::Upgrades(self.upgrades_here(&types, &division, wish).await)
+            }
+            Ask::Logs { kind, key, after, most } => Told::Logs(self.logs_here(kind, key, after, most)?),
         };
         Some(encode(&told))
     }
@@ -90,7 +115,7 @@ impl Router {
             return None;
         };
         let grain = GrainName::new(GrainType::new(kind).ok()?, GrainKey::new(key).ok()?);
-        self.holder(self.catalog.parts.cluster.as_ref()?, &grain).await
+        self.holder(self.catalog.parts.cluster()?, &grain).await
     }
 
     /// Who has a grain, if it isn't this host.
@@ -131,7 +156,7 @@ impl Router {
         }
     }
 
-    /// Asks all hosts: each knows the grains of which it has a copy. Fails when one doesn't answer, for then some may be missing.
+    /// Asks all hosts: each knows the grains of which it has a copy. Fails when those that answer may have missed one.
     pub(super) async fn list_all(
         &self,
         cluster: &Handle,
@@ -141,38 +166,30 @@ impl Router {
         limit: usize,
     ) -> Result<KeyPage, CallFailure> {
         let here = self.list_here(kind, prefix, after, limit)?;
+        let asked = Ask::List {
+            kind: kind.as_str().to_owned(),
+            prefix: prefix.to_owned(),
+            after: after.map(|after| after.as_str().to_owned()),
+            limit,
+        };
         let me = self.catalog.parts.storage.host();
-        let mut asking = tokio::task::JoinSet::new();
         let config = cluster.config();
-        for member in config
-            .iter()
-            .flat_map(|config| &config.members)
-            .filter(|member| member.host != me)
-        {
-            let asked = Ask::List {
-                kind: kind.as_str().to_owned(),
-                prefix: prefix.to_owned(),
-                after: after.map(|after| after.as_str().to_owned()),
-                limit,
-            };
-            let (cluster, host) = (cluster.clone(), member.host);
-            asking.spawn(async move { (host, ask(&cluster, host, &asked).await) });
-        }
+        let mut asking = ask_all(cluster, others(config.as_deref(), me).into_iter(), asked, PATIENCE);
         let mut is_more = here.next.is_some();
         let mut keys: BTreeSet<GrainKey> = here.keys.into_iter().collect();
-        let mut silents = Vec::new();
+        let (mut answering, mut silents) = (BTreeSet::from([me]), BTreeSet::new());
         while let Some(Ok((host, told))) = asking.join_next().await {
             match told {
                 Some(Told::Keys(Some((page, more)))) => {
                     is_more |= more;
                     keys.extend(page.iter().filter_map(|key| GrainKey::new(key).ok()));
+                    answering.insert(host);
                 }
-                _ => silents.push(host),
+                _ => drop(silents.insert(host)),
             }
         }
-        // Every grain has copies on this many hosts: fewer silent ones hide nothing.
-        let copies = config.as_ref().map_or(1, |config| usize::from(config.r));
-        if let Some(host) = silents.first().filter(|_| silents.len() >= copies.max(1)) {
+        let is_covered = || config.is_none_or(|config| config.is_covered_by(&answering));
+        if let Some(host) = silents.first().filter(|_| !is_covered()) {
             return Err(silent(*host));
         }
         is_more |= keys.len() > limit;
@@ -180,6 +197,18 @@ impl Router {
         let next = keys.last().filter(|_| is_more).cloned();
         Ok(KeyPage { keys, next })
     }
+}
+
+/// All other hosts that have, or may still have, copies of grains.
+fn others(config: Option<&Config>, me: HostId) -> BTreeSet<HostId> {
+    let members = config.iter().flat_map(|config| &config.members);
+    let mut hosts: BTreeSet<HostId> = members.map(|member| member.host).collect();
+    // One that was drained is no member any more, and others may not have taken everything over yet.
+    let sources = config.iter().flat_map(|config| config.slots.iter());
+    let sources = sources.flat_map(|slot| &slot.sources);
+    hosts.extend(sources.flat_map(|source| source.replicas.hosts()));
+    hosts.remove(&me);
+    hosts
 }
 
 /// Has the host that holds a grain move it.
@@ -200,11 +229,40 @@ pub(super) async fn relocate(
     }
 }
 
+/// Asks hosts at once; their answers as they come, nothing from those that don't answer.
+pub(super) fn ask_all(
+    cluster: &Handle,
+    hosts: impl Iterator<Item = HostId>,
+    asked: Ask,
+    patience: Duration,
+) -> JoinSet<(HostId, Option<Told>)> {
+    let asked = Arc::new(asked);
+    ask_each(cluster, hosts.map(|host| (host, asked.clone())), patience)
+}
+
+/// Asks each host something of its own.
+pub(super) fn ask_each(
+    cluster: &Handle,
+    asked: impl Iterator<Item = (HostId, Arc<Ask>)>,
+    patience: Duration,
+) -> JoinSet<(HostId, Option<Told>)> {
+    asked
+        .map(|(host, asked)| {
+            let cluster = cluster.clone();
+            async move { (host, ask_within(&cluster, host, &asked, patience).await) }
+        })
+        .collect()
+}
+
 /// Asks a host, and the one that it names if it knows less.
 async fn ask(cluster: &Handle, host: HostId, asked: &Ask) -> Option<Told> {
+    ask_within(cluster, host, asked, PATIENCE).await
+}
+
+async fn ask_within(cluster: &Handle, host: HostId, asked: &Ask, patience: Duration) -> Option<Told> {
     let mut host = host;
     for _ in 0..HOPS_MOST {
-        let answer = cluster.call(host, question(Topic::Views, asked), PATIENCE).await;
+        let answer = cluster.call(host, question(Topic::Views, asked), patience).await;
         match decode(&answer.ok()?)? {
             Told::Elsewhere(next) => host = next,
             told => return Some(told),

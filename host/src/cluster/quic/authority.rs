@@ -14,6 +14,7 @@ use std::time::SystemTime;
 
 use granary_core::config_chain::config::ClusterId;
 use granary_core::id::HostId;
+use granary_core::membership::Life;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     PKCS_ECDSA_P256_SHA256,
@@ -26,7 +27,7 @@ use super::super::wire;
 use super::tls;
 
 /// The file in the cluster's folder. Secret: readable by its owner only.
-pub(crate) const AUTHORITY_FILE: &str = "authority";
+const AUTHORITY_FILE: &str = "authority";
 /// How long a host's certificate holds. It's renewed in half of that.
 const LEAF: Duration = Duration::hours(24);
 /// The authority itself: as long as the cluster, in practice.
@@ -134,12 +135,16 @@ impl Authority {
     }
 
     /// A new certificate for a host of the cluster.
-    pub(super) fn leaf(&self, host: HostId) -> Result<Leaf, AuthorityError> {
+    pub(super) fn leaf(&self, host: HostId, life: Life) -> Result<Leaf, AuthorityError> {
         let key = PrivatePkcs8KeyDer::from(self.key.clone());
         let key = KeyPair::from_pkcs8_der_and_sign_algo(&key, &PKCS_ECDSA_P256_SHA256)?;
         let issuer = Issuer::new(params(self.cluster)?, key);
         let own = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let names = vec![tls::host_name(host, self.cluster), tls::cluster_name(self.cluster)];
+        let names = vec![
+            tls::host_name(host, self.cluster),
+            tls::life_name(life, self.cluster),
+            tls::cluster_name(self.cluster),
+        ];
         let mut params = CertificateParams::new(names)?;
         params.distinguished_name.push(DnType::CommonName, "Granary host");
         params.not_before = now() - SKEW;

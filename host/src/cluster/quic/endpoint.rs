@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use granary_core::config_chain::config::ClusterId;
-use granary_core::id::HostId;
+use granary_core::id::{HostId, Lsn};
 use quinn::{ClientConfig, Connecting, Endpoint, EndpointConfig, TokioRuntime, VarInt};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use super::super::link::{Answer, CallError, Link};
 use super::authority::{Authority, AuthorityError};
 use super::incoming::{Events, Refusals, accept};
+use super::known::Known;
 use super::lane::Lane;
 use super::tls::{Credentials, cluster_name, host_name, host_of};
 use super::token::JoinToken;
@@ -41,6 +42,12 @@ pub(crate) struct QuicSettings {
     /// Where others reach it, if that's another address.
     pub(crate) advertise: Option<SocketAddr>,
     pub(crate) me: HostId,
+    /// The host's n-th start.
+    pub(crate) incarnation: u32,
+    /// Drawn for this start.
+    pub(crate) draw: u64,
+    /// Up to where this host's log is durable.
+    pub(crate) durable: Box<dyn Fn() -> Lsn + Send + Sync>,
     pub(crate) authority: Authority,
     /// The cluster's folder.
     pub(crate) folder: PathBuf,
@@ -51,6 +58,7 @@ pub(crate) struct Quic {
     endpoint: Endpoint,
     advertised: SocketAddr,
     me: HostId,
+    known: Arc<Known>,
     authority: Authority,
     client: Mutex<ClientConfig>,
     peers: Mutex<HashMap<HostId, Peer>>,
@@ -76,7 +84,8 @@ struct Peer {
 impl Quic {
     /// Takes the address. Nothing is heard before [`Quic::serve`].
     pub(crate) fn bind(settings: QuicSettings) -> Result<Arc<Quic>, AuthorityError> {
-        let credentials = Credentials::new(&settings.authority, settings.me)?;
+        let known = Known::new(settings.incarnation, settings.draw, settings.durable);
+        let credentials = Credentials::new(&settings.authority, settings.me, known.mine)?;
         let tokens = TokenBook::open(&settings.folder)?;
         let (net, stop) = start_thread()?;
         let socket = UdpSocket::bind(settings.listen)?;
@@ -99,6 +108,7 @@ impl Quic {
             endpoint,
             advertised,
             me: settings.me,
+            known: Arc::new(known),
             authority: settings.authority,
             client: Mutex::new(credentials.client),
             peers: Mutex::default(),
@@ -159,7 +169,7 @@ impl Quic {
 
     /// Takes a new certificate for connections that are made from now on.
     pub(super) fn renew(&self) -> Result<(), AuthorityError> {
-        let credentials = Credentials::new(&self.authority, self.me)?;
+        let credentials = Credentials::new(&self.authority, self.me, self.known.mine)?;
         self.endpoint.set_server_config(Some(credentials.server));
         *self.client.lock().expect("no panic under this lock") = credentials.client;
         Ok(())
@@ -185,6 +195,10 @@ impl Quic {
 
     pub(super) fn me(&self) -> HostId {
         self.me
+    }
+
+    pub(super) fn known(&self) -> &Arc<Known> {
+        &self.known
     }
 
     pub(super) fn authority(&self) -> &Authority {

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use granary_core::id::HostId;
-use quinn::{Connection, Incoming, RecvStream, VarInt};
+use granary_core::id::{HostId, Lsn};
+use quinn::{Connection, ConnectionError, Incoming, RecvStream, VarInt};
 
 use super::endpoint::Quic;
-use super::lane::FRAME_MOST;
+use super::known::Met;
+use super::lane::{FRAME_MOST, HEAD_BYTES, read_head};
 use super::tls::{JOIN, PEERS, host_of, speaks};
 use super::{join, token_book};
 
@@ -26,6 +27,9 @@ const STRANGER: VarInt = VarInt::from_u32(1);
 /// An answer on its way; nothing when the question can't be read.
 pub(crate) type Answering = Pin<Box<dyn Future<Output = Option<Bytes>> + Send>>;
 
+/// Until this host is ready for others, or why it isn't.
+pub(crate) type Joining = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
 /// What comes from other hosts, each known by its certificate.
 pub(crate) trait Events: Send + Sync {
     /// A frame.
@@ -36,6 +40,10 @@ pub(crate) trait Events: Send + Sync {
     fn introduced(&self, host: HostId, address: std::net::SocketAddr);
     /// A question.
     fn ask(&self, from: HostId, question: Bytes) -> Answering;
+    /// A host that may join is about to.
+    fn joins(&self) -> Joining;
+    /// Another host takes another process for this host, for good: this one has to end before it does any harm.
+    fn disowned(&self, by: HostId, why: &str);
     /// Where the other hosts are, for one that joins.
     fn hosts(&self) -> Vec<(HostId, std::net::SocketAddr)>;
 }
@@ -64,9 +72,13 @@ async fn greet(quic: Arc<Quic>, incoming: Incoming) {
         Some(JOIN) => join::welcome(&quic, connection).await,
         Some(PEERS) => match host_of(&connection, quic.cluster()) {
             Some(host) if host != quic.me() => {
+                let Ok(met) = quic.meet(host, remote, &connection) else {
+                    return;
+                };
                 quic.traffic().begin(&connection);
-                listen(&quic, host, &connection).await;
+                let end = listen(&quic, host, Arc::new(met), &connection).await;
                 quic.traffic().end(&connection);
+                quic.judged(host, &end);
             }
             Some(_) => {
                 quic.refused(&remote, "it has this host's own identity: a copied data folder?");
@@ -82,21 +94,25 @@ async fn greet(quic: Arc<Quic>, incoming: Incoming) {
 }
 
 /// Hears a peer until its connection ends.
-async fn listen(quic: &Quic, from: HostId, connection: &Connection) {
+async fn listen(quic: &Quic, from: HostId, met: Arc<Met>, connection: &Connection) -> ConnectionError {
     quic.met(from, connection.remote_address());
     let events = quic.events();
     loop {
         tokio::select! {
             datagram = connection.read_datagram() => match datagram {
-                Ok(datagram) => events.datagram(from, datagram),
-                Err(_) => return,
+                Ok(datagram) => {
+                    if hear(&met, Lsn(0), connection) {
+                        events.datagram(from, datagram);
+                    }
+                }
+                Err(error) => return error,
             },
             stream = connection.accept_uni() => match stream {
-                Ok(stream) => drop(tokio::spawn(hear_frames(events.clone(), from, connection.clone(), stream))),
-                Err(_) => return,
+                Ok(stream) => drop(tokio::spawn(hear_frames(events.clone(), from, met.clone(), connection.clone(), stream))),
+                Err(error) => return error,
             },
             streams = connection.accept_bi() => match streams {
-                Ok((mut send, mut receive)) => {
+                Ok((mut send, mut receive)) if hear(&met, Lsn(0), connection) => {
                     let events = events.clone();
                     tokio::spawn(async move {
                         let Ok(question) = receive.read_to_end(FRAME_MOST).await else { return };
@@ -107,19 +123,35 @@ async fn listen(quic: &Quic, from: HostId, connection: &Connection) {
                         }
                     });
                 }
-                Err(_) => return,
+                Ok(_) => {}
+                Err(error) => return error,
             },
         }
     }
 }
 
-async fn hear_frames(events: Arc<dyn Events>, from: HostId, connection: Connection, mut stream: RecvStream) {
+/// Whether what came on a connection counts. When the host has another life by now, it doesn't, and the connection is of no use.
+fn hear(met: &Met, durable: Lsn, connection: &Connection) -> bool {
+    let counts = met.hear(durable);
+    if !counts {
+        connection.close(STRANGER, b"this host has started again since");
+    }
+    counts
+}
+
+async fn hear_frames(
+    events: Arc<dyn Events>,
+    from: HostId,
+    met: Arc<Met>,
+    connection: Connection,
+    mut stream: RecvStream,
+) {
     loop {
-        let mut head = [0; 4];
+        let mut head = [0; HEAD_BYTES];
         if stream.read_exact(&mut head).await.is_err() {
             return;
         }
-        let len = u32::from_le_bytes(head) as usize;
+        let (len, durable) = read_head(head);
         if len > FRAME_MOST {
             tracing::warn!(%from, len, "a frame is longer than any may be");
             connection.close(STRANGER, b"a frame is longer than any may be");
@@ -127,6 +159,9 @@ async fn hear_frames(events: Arc<dyn Events>, from: HostId, connection: Connecti
         }
         let mut frame = vec![0; len];
         if stream.read_exact(&mut frame).await.is_err() {
+            return;
+        }
+        if !hear(&met, durable, &connection) {
             return;
         }
         events.frame(from, frame.into());

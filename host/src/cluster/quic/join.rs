@@ -127,7 +127,7 @@ pub(super) async fn welcome(quic: &Arc<Quic>, connection: Connection) {
     let answered = async {
         let (mut send, mut receive) = connection.accept_bi().await.ok()?;
         let ask: Ask = wire::decode(&receive.read_to_end(MOST).await.ok()?)?;
-        let reply = judge(quic, remote, &ask);
+        let reply = judge(quic, remote, &ask).await;
         if matches!(reply, Reply::Refused(_)) {
             tokio::time::sleep(PENALTY).await;
         }
@@ -143,10 +143,17 @@ pub(super) async fn welcome(quic: &Arc<Quic>, connection: Connection) {
     }
 }
 
-fn judge(quic: &Quic, remote: SocketAddr, ask: &Ask) -> Reply {
+async fn judge(quic: &Quic, remote: SocketAddr, ask: &Ask) -> Reply {
     let tokens: &TokenBook = quic.tokens();
     match tokens.take(&ask.secret, ask.host) {
         Ok(Ok(())) => {
+            if let Err(why) = quic.events().joins().await {
+                tracing::warn!(%remote, host = %ask.host, why, "a host can't join yet");
+                // The token is good for the same host again.
+                return Reply::Refused(format!(
+                    "the host that made it isn't ready for others ({why}): try again"
+                ));
+            }
             tracing::info!(%remote, host = %ask.host, "a host joins");
             let mut hosts = quic.events().hosts();
             hosts.push((quic.me(), quic.advertised()));

@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use granary_core::id::HostId;
-use quinn::{Connection, SendStream};
+use granary_core::id::{HostId, Lsn};
+use quinn::{Connection, ConnectionError, SendStream, VarInt};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::super::link::CallError;
 use super::endpoint::Quic;
+use super::known::Met;
 
 /// Frames that wait to be sent.
 const FRAMES_MOST: usize = 4096;
@@ -24,6 +25,8 @@ const BYTES_MOST: usize = 64 << 20;
 const DATAGRAMS_MOST: usize = 16;
 /// The longest frame and the longest answer.
 pub(super) const FRAME_MOST: usize = 64 << 20;
+/// Before each frame: its length, and up to where the sender's log is durable.
+pub(super) const HEAD_BYTES: usize = 12;
 /// Between a dial that has failed and the next.
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MOST: Duration = Duration::from_secs(1);
@@ -150,7 +153,7 @@ impl Lane {
                 None => Err("its address isn't known".to_owned()),
             };
             match dialled {
-                Ok((connection, stream)) => {
+                Ok((met, connection, stream)) => {
                     pause = PAUSE;
                     for datagram in self.datagrams.lock().expect("no panic under this lock").drain(..) {
                         // As when it were sent later.
@@ -158,9 +161,11 @@ impl Lane {
                     }
                     self.state.send_replace(State::Up(connection.clone()));
                     quic.traffic().begin(&connection);
-                    let why = self.feed(&connection, stream, &mut frames).await;
+                    let end = self.feed(&quic, &connection, stream, &mut frames).await;
                     quic.traffic().end(&connection);
-                    tracing::debug!(host = %to, why, "a connection has ended");
+                    drop(met);
+                    tracing::debug!(host = %to, why = %end, "a connection has ended");
+                    quic.judged(to, &end);
                     self.state.send_replace(State::Idle);
                 }
                 Err(why) => {
@@ -176,23 +181,25 @@ impl Lane {
 
     async fn feed(
         &self,
+        quic: &Quic,
         connection: &Connection,
         mut stream: SendStream,
         frames: &mut mpsc::Receiver<Bytes>,
-    ) -> String {
+    ) -> ConnectionError {
         loop {
             let frame = tokio::select! {
                 frame = frames.recv() => frame,
-                error = connection.closed() => return error.to_string(),
+                end = connection.closed() => return end,
             };
             let Some(frame) = frame else {
-                return "this host stops".to_owned();
+                return ConnectionError::LocallyClosed;
             };
             self.queued.fetch_sub(frame.len(), Ordering::Relaxed);
-            // No longer than FRAME_MOST.
-            let head = Bytes::copy_from_slice(&(frame.len() as u32).to_le_bytes());
-            if let Err(error) = stream.write_all_chunks(&mut [head, frame]).await {
-                return error.to_string();
+            let head = Bytes::copy_from_slice(&head_of(&frame, quic.known().durable()));
+            if stream.write_all_chunks(&mut [head, frame]).await.is_err() {
+                // The connection has ended, or is of no use: then this ends it.
+                connection.close(VarInt::from_u32(0), b"");
+                return connection.closed().await;
             }
         }
     }
@@ -204,12 +211,31 @@ impl Lane {
     }
 }
 
-async fn dial(quic: &Quic, to: HostId, address: SocketAddr) -> Result<(Connection, SendStream), String> {
+/// What stands before a frame, which is no longer than [`FRAME_MOST`].
+fn head_of(frame: &Bytes, durable: Lsn) -> [u8; HEAD_BYTES] {
+    let mut head = [0; HEAD_BYTES];
+    head[..4].copy_from_slice(&(frame.len() as u32).to_le_bytes());
+    head[4..].copy_from_slice(&durable.0.to_le_bytes());
+    head
+}
+
+pub(super) fn read_head(head: [u8; HEAD_BYTES]) -> (usize, Lsn) {
+    let (mut len, mut durable) = ([0; 4], [0; 8]);
+    len.copy_from_slice(&head[..4]);
+    durable.copy_from_slice(&head[4..]);
+    (u32::from_le_bytes(len) as usize, Lsn(u64::from_le_bytes(durable)))
+}
+
+async fn dial(quic: &Quic, to: HostId, address: SocketAddr) -> Result<(Met, Connection, SendStream), String> {
     let connecting = quic.connect(to, address)?;
     let dialled = async {
         let connection = connecting.await.map_err(|error| error.to_string())?;
-        let stream = connection.open_uni().await.map_err(|error| error.to_string())?;
-        Ok((connection, stream))
+        let met = quic.meet(to, address, &connection)?;
+        let stream = connection.open_uni().await.map_err(|end| {
+            quic.judged(to, &end);
+            end.to_string()
+        })?;
+        Ok((met, connection, stream))
     };
     let late = || Err(format!("{address} doesn't answer"));
     tokio::time::timeout(DIAL_PATIENCE, dialled)

@@ -4,6 +4,7 @@
 //!   endpoint     one UDP socket; implements the cluster's link
 //!   lane         a connection that this host has dialled: frames in order, datagrams, questions
 //!   incoming     connections that others have dialled: what comes of them are events
+//!   known        which life of a host is believed, and what this host is told of itself
 //!   join         a new host shows its token and gets the authority
 //!   traffic      counts bytes
 //!   authority    signs certificates; tls: who is believed; token, token_book: who may join
@@ -18,6 +19,7 @@ mod authority;
 mod endpoint;
 mod incoming;
 mod join;
+mod known;
 mod lane;
 #[cfg(test)]
 mod tests;
@@ -26,9 +28,9 @@ mod token;
 mod token_book;
 mod traffic;
 
-pub(crate) use authority::{AUTHORITY_FILE, Authority, AuthorityError};
+pub(crate) use authority::{Authority, AuthorityError};
 pub(crate) use endpoint::{Quic, QuicSettings};
-pub(crate) use incoming::{Answering, Events};
+pub(crate) use incoming::{Answering, Events, Joining};
 pub(crate) use join::{JoinError, join};
 pub(crate) use token::{JoinToken, NoToken};
 pub(crate) use traffic::Bytes as TrafficBytes;

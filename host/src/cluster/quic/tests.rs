@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use granary_core::config_chain::config::ClusterId;
-use granary_core::id::HostId;
+use granary_core::id::{HostId, Lsn};
 use tempfile::TempDir;
 use tokio::sync::Notify;
 
@@ -24,6 +24,7 @@ fn host(n: u8) -> HostId {
 struct Heard {
     said: Mutex<Vec<(HostId, Bytes)>>,
     introduced: Mutex<Vec<(HostId, SocketAddr)>>,
+    disowned: Mutex<Vec<(HostId, String)>>,
     news: Notify,
 }
 
@@ -44,6 +45,15 @@ impl Events for Heard {
 
     fn ask(&self, from: HostId, question: Bytes) -> Answering {
         Box::pin(async move { Some([&from.0[..1], &question].concat().into()) })
+    }
+
+    fn joins(&self) -> Joining {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn disowned(&self, by: HostId, why: &str) {
+        self.disowned.lock().unwrap().push((by, why.to_owned()));
+        self.news.notify_waiters();
     }
 
     fn hosts(&self) -> Vec<(HostId, SocketAddr)> {
@@ -83,11 +93,19 @@ fn authority(cluster: u8) -> Authority {
 }
 
 fn side(n: u8, authority: &Authority) -> Side {
+    started(n, authority, 1, 0)
+}
+
+/// The n-th start of a host, with a log of so many commits.
+fn started(n: u8, authority: &Authority, incarnation: u32, commits: u64) -> Side {
     let folder = tempfile::tempdir().unwrap();
     let quic = Quic::bind(QuicSettings {
         listen: "127.0.0.1:0".parse().unwrap(),
         advertise: None,
         me: host(n),
+        incarnation,
+        draw: 7,
+        durable: Box::new(move || Lsn(commits)),
         authority: authority.clone(),
         folder: folder.path().to_owned(),
     })
@@ -182,7 +200,8 @@ async fn a_certificate_of_another_authority_is_refused_though_its_host_believes_
     let authority = authority(1);
     let mine = side(1, &authority);
     // What a host would send that has stolen this cluster's names and root, but not its key.
-    let forged = Authority::found(authority.cluster).unwrap().leaf(host(2)).unwrap();
+    let forged = Authority::found(authority.cluster).unwrap();
+    let forged = forged.leaf(host(2), "1-1-0".parse().unwrap()).unwrap();
     let mut roots = rustls::RootCertStore::empty();
     roots.add(authority.certificate()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -225,6 +244,75 @@ async fn a_copy_of_this_host_is_refused() {
     copy.quic.learn(host(1), a.quic.advertised());
     assert!(asked(&copy, host(1)).await.is_err());
     refused(&a, 1).await;
+}
+
+/// Asks until there's an answer.
+async fn reaches(from: &Side, to: HostId) {
+    let again = async {
+        while asked(from, to).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, again).await.expect("it's reached");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_third_host_takes_one_process_at_a_time_for_a_host_and_the_one_that_it_left_ends() {
+    let authority = authority(1);
+    let (first, third) = (side(1, &authority), side(2, &authority));
+    first.quic.learn(host(2), third.quic.advertised());
+    assert!(asked(&first, host(2)).await.is_ok());
+
+    let copy = started(1, &authority, 2, 0);
+    copy.quic.learn(host(2), third.quic.advertised());
+    copy.quic.send(host(2), Bytes::from_static(b"an acknowledgement"));
+    assert!(asked(&copy, host(2)).await.is_err());
+    refused(&third, 1).await;
+    // Nor is it taken by being dialled.
+    third.quic.learn(host(1), copy.quic.advertised());
+    assert!(asked(&third, host(1)).await.is_err());
+    refused(&third, 2).await;
+    assert!(
+        third.heard.said.lock().unwrap().is_empty(),
+        "nothing of what it said is heard"
+    );
+    assert!(asked(&first, host(2)).await.is_ok());
+    assert!(copy.heard.disowned.lock().unwrap().is_empty(), "it might be a restart");
+
+    // Now the first one is out of reach, and comes back when the other one was taken for it.
+    first.quic.close();
+    reaches(&copy, host(2)).await;
+    let back = side(1, &authority);
+    back.quic.learn(host(2), third.quic.advertised());
+    assert!(asked(&back, host(2)).await.is_err());
+    back.heard
+        .until(|heard| !heard.disowned.lock().unwrap().is_empty())
+        .await;
+    let (by, why) = back.heard.disowned.lock().unwrap()[0].clone();
+    assert!(by == host(2) && why.contains("start 2 of this host is known"), "{why}");
+    assert!(asked(&copy, host(2)).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_older_than_what_its_host_has_acknowledged_is_refused_for_good() {
+    let authority = authority(1);
+    let (first, third) = (started(1, &authority, 1, 30), side(2, &authority));
+    first.quic.learn(host(2), third.quic.advertised());
+    first.quic.send(host(2), Bytes::from_static(b"an acknowledgement"));
+    third.heard.until(|heard| heard.said.lock().unwrap().len() == 1).await;
+    drop(first);
+    let backup = started(1, &authority, 2, 29);
+    backup.quic.learn(host(2), third.quic.advertised());
+    assert!(asked(&backup, host(2)).await.is_err());
+    backup
+        .heard
+        .until(|heard| !heard.disowned.lock().unwrap().is_empty())
+        .await;
+    let why = backup.heard.disowned.lock().unwrap()[0].1.clone();
+    assert!(why.contains("older than what this host has acknowledged"), "{why}");
+    let newest = started(1, &authority, 3, 30);
+    newest.quic.learn(host(2), third.quic.advertised());
+    reaches(&newest, host(2)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -308,14 +396,9 @@ async fn a_peer_that_comes_back_is_reached_again() {
     a.quic.learn(host(2), b.quic.advertised());
     assert!(asked(&a, host(2)).await.is_ok());
     drop(b);
-    let back = side(2, &authority);
+    let back = started(2, &authority, 2, 0);
     a.quic.learn(host(2), back.quic.advertised());
-    let again = async {
-        while asked(&a, host(2)).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, again).await.expect("it's reached");
+    reaches(&a, host(2)).await;
 }
 
 #[test]

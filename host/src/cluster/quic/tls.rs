@@ -1,14 +1,16 @@
 //! Who is believed: certificates of this cluster's authority, and on first contact the authority that a token names.
 //!
-//! A host's certificate names the host and its cluster (`HOST.CLUSTER.granary`), and the cluster alone (`CLUSTER.granary`): who dials a host
-//! expects the first, who dials an address expects the second and looks who it is. TLS 1.3 only, without resumption: what was believed once
+//! A host's certificate names the host and its cluster (`HOST.CLUSTER.granary`), its life (`LIFE.life.CLUSTER.granary`), and the cluster alone
+//! (`CLUSTER.granary`): who dials a host expects the first, who dials an address expects the last and looks who it is. TLS 1.3 only, without resumption: what was believed once
 //! isn't believed unseen.
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use granary_core::config_chain::config::ClusterId;
 use granary_core::id::HostId;
+use granary_core::membership::Life;
 use quinn::crypto::rustls::{HandshakeData, NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, Connection, IdleTimeout, ServerConfig, TransportConfig, VarInt};
 use rustls::client::Resumption;
@@ -39,6 +41,11 @@ pub(super) fn host_name(host: HostId, cluster: ClusterId) -> String {
     format!("{host}.{cluster}.granary")
 }
 
+/// What a certificate calls one of a host's lives.
+pub(super) fn life_name(life: Life, cluster: ClusterId) -> String {
+    format!("{life}.life.{cluster}.granary")
+}
+
 /// What every host's certificate has.
 pub(super) fn cluster_name(cluster: ClusterId) -> String {
     format!("{cluster}.granary")
@@ -52,8 +59,8 @@ pub(super) struct Credentials {
 
 impl Credentials {
     /// A new certificate, and what believes its like.
-    pub(super) fn new(authority: &Authority, host: HostId) -> Result<Credentials, AuthorityError> {
-        let Leaf { chain, key } = authority.leaf(host)?;
+    pub(super) fn new(authority: &Authority, host: HostId, life: Life) -> Result<Credentials, AuthorityError> {
+        let Leaf { chain, key } = authority.leaf(host, life)?;
         let mut roots = RootCertStore::empty();
         roots
             .add(authority.certificate())
@@ -143,12 +150,21 @@ pub(super) fn speaks(connection: &Connection) -> Option<Vec<u8>> {
 
 /// The host in the certificate that the other side has shown: one of this cluster's, as the handshake has verified.
 pub(super) fn host_of(connection: &Connection, cluster: ClusterId) -> Option<HostId> {
+    named(connection, &format!(".{}", cluster_name(cluster)))
+}
+
+/// And which of its lives it is.
+pub(super) fn life_of(connection: &Connection, cluster: ClusterId) -> Option<Life> {
+    named(connection, &format!(".life.{}", cluster_name(cluster)))
+}
+
+/// What stands before `suffix` in one of the names that the other side has shown.
+fn named<T: FromStr>(connection: &Connection, suffix: &str) -> Option<T> {
     let identity = connection.peer_identity()?;
     let chain = identity.downcast::<Vec<CertificateDer<'static>>>().ok()?;
     let leaf = webpki::EndEntityCert::try_from(chain.first()?).ok()?;
-    let suffix = format!(".{}", cluster_name(cluster));
     leaf.valid_dns_names()
-        .find_map(|name| name.strip_suffix(&suffix)?.parse().ok())
+        .find_map(|name| name.strip_suffix(suffix)?.parse().ok())
 }
 
 /// Believes the authority of one fingerprint, which the other side has to send along.

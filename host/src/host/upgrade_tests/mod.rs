@@ -40,7 +40,7 @@ fn whatever_fails_on_the_way_the_grain_stays_where_it_was_and_serves() {
             assert_eq!(found, code, "{reason}");
             assert!(reason.starts_with(why), "{reason}");
             assert_eq!(world.sweep().await, (1, 0, 1));
-            assert_eq!(world.router.upgrade_status(&kind()).unwrap().failures.len(), 1);
+            assert_eq!(world.upgrade_status().await.failures.len(), 1);
             // A better revision is another chance.
             world.deploy(&Guest::second()).await;
             assert_eq!(world.get("a").await, of("4", 3));
@@ -241,7 +241,7 @@ fn a_sweep_moves_all_grains_and_leaves_those_that_can_not_move() {
             .await;
         assert_eq!(world.sweep().await, (40, 20, 20));
         assert_eq!(world.modules.stuck(), 20);
-        let status = world.router.upgrade_status(&kind()).unwrap();
+        let status = world.upgrade_status().await;
         let keys: Vec<&str> = status.failures.iter().map(|failure| failure.key.as_str()).collect();
         assert_eq!(keys[..3], ["01", "03", "05"]);
         assert_eq!(world.get("00").await, of("1", 2));

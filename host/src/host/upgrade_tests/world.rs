@@ -10,12 +10,12 @@ use granary_core::commit::Delta;
 use granary_core::id::{GrainKey, GrainName, GrainType, ModuleHash, RequestId, Revision};
 use granary_core::message::Reply;
 use granary_core::waits::WaitGraph;
-use tokio::sync::Semaphore;
+use tokio::sync::{RwLock, Semaphore};
 
-use crate::activation::{Backlog, BacklogLimits, Budget, BudgetLimits, Catalog, Meter, Parts, Release};
+use crate::activation::{Backlog, BacklogLimits, Budget, BudgetLimits, Catalog, Meter, Parts, Records, Release};
 use crate::clock::Clock;
 use crate::modules::Modules;
-use crate::router::{Invocation, Router};
+use crate::router::{Invocation, Router, UpgradeStatus};
 use crate::snapshot::{SnapshotConfig, Tracking};
 use crate::storage::{MemoryStorage, Storage};
 use crate::telemetry::Metrics;
@@ -132,7 +132,13 @@ pub(super) struct World {
 impl World {
     pub(super) async fn new() -> World {
         let storage = MemoryStorage::new();
-        let release = Arc::new(Release::new(storage.durable()));
+        let metrics = Arc::new(Metrics::new());
+        let waiting = BacklogLimits {
+            requests: 1 << 10,
+            bytes: 1 << 20,
+        };
+        let backlog = Backlog::new(waiting, metrics.clone());
+        let release = Arc::new(Release::new(storage.durable(), backlog.clone()));
         storage.set_sink(release.clone());
         let wasm = WasmConfig {
             max_instances: 16,
@@ -143,7 +149,6 @@ impl World {
         let engine = Engine::new(&wasm).unwrap();
         let tracking = Tracking::new(&SnapshotConfig::default(), engine.slab().range()).unwrap();
         let modules = Modules::open(engine.clone(), storage.clone()).await.unwrap();
-        let metrics = Arc::new(Metrics::new());
         let limits = BudgetLimits {
             bytes: 1 << 40,
             wait: Duration::from_secs(1),
@@ -151,21 +156,19 @@ impl World {
             large: 1 << 30,
         };
         let meter = Meter::new(engine.slab().file()).unwrap();
-        let waiting = BacklogLimits {
-            requests: 1 << 10,
-            bytes: 1 << 20,
-        };
         let catalog = Catalog::new(Arc::new(Parts {
             storage: storage.clone(),
             budget: Budget::new(limits, meter, metrics.clone()),
-            backlog: Backlog::new(waiting, metrics.clone()),
+            backlog,
             restores: Semaphore::new(4),
             engine,
             tracking,
             modules: modules.clone(),
             release: release.clone(),
-            cluster: None,
+            cluster: Arc::default(),
+            alone: RwLock::default(),
             draining: std::sync::atomic::AtomicBool::new(false),
+            records: Arc::new(Records::new()),
             waits: Arc::new(Mutex::new(WaitGraph::new())),
             clock: Clock::start(),
             limits: Limits::default(),
@@ -225,11 +228,15 @@ impl World {
         Some((failure.code, failure.reason))
     }
 
+    pub(super) async fn upgrade_status(&self) -> UpgradeStatus {
+        self.router.upgrade_status(&kind()).await.unwrap()
+    }
+
     /// Waits for the sweep's end: (total, moved, failed).
     pub(super) async fn sweep(&self) -> (u64, u64, u64) {
-        self.router.upgrade(&kind()).unwrap();
+        self.router.upgrade(&kind()).await.unwrap();
         loop {
-            let status = self.router.upgrade_status(&kind()).unwrap();
+            let status = self.upgrade_status().await;
             if !status.running {
                 assert_eq!(status.left, 0);
                 return (status.total, status.moved, status.failed);

@@ -4,6 +4,7 @@ mod calls;
 mod connections;
 mod guard;
 mod hostile;
+mod logs;
 mod others;
 mod script;
 mod upgrades;

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use super::super::door::Door;
 use super::super::exchange::Api;
 use super::super::inside::{Deployed, Inside};
+use super::super::logs::followers;
 use super::super::metrics::Metrics;
 use super::super::security::Security;
 use super::super::server::{memory, serve_api};
@@ -23,7 +24,10 @@ use super::super::{HostFacts, HttpConfig};
 use super::wire::Wire;
 use crate::description::Contract;
 use crate::modules::RevisionSummary;
-use crate::router::{ClusterView, GrainStatus, Invocation, KeyPage, MemoryStatus, UpgradeFailure, UpgradeStatus};
+use crate::router::{
+    ClusterView, GrainStatus, Invocation, KeyPage, LogCursor, LogFilter, LogPage, LogRecord, MemoryStatus,
+    UpgradeFailure, UpgradeStatus,
+};
 
 /// The one type that is deployed.
 pub(super) const TYPE: &str = "counter";
@@ -36,6 +40,8 @@ pub(super) struct Script {
     /// Whether the type has gone back already.
     back: Mutex<bool>,
     sweeping: Mutex<bool>,
+    /// Log records, numbered from 0.
+    pub(super) written: Mutex<Vec<LogRecord>>,
 }
 
 /// A listener with a script behind it.
@@ -70,6 +76,7 @@ impl Served {
             body_memory: memory(&config, &metrics),
             calls: 0.into(),
             door: Door::new(config.admission(1)),
+            followers: followers(),
             metrics,
             config,
             stopping: false.into(),
@@ -149,6 +156,22 @@ fn reply(result: Result<Vec<u8>, CallFailure>) -> Reply {
         seq: Seq(7),
         revision: Revision(3),
         durability: Durability::Relaxed,
+    }
+}
+
+impl Script {
+    fn upgrade_of(&self, kind: &GrainType) -> UpgradeStatus {
+        UpgradeStatus {
+            kind: kind.clone(),
+            revision: Revision(3),
+            total: 10,
+            moved: 5,
+            failed: 1,
+            left: 4,
+            running: *self.sweeping.lock().unwrap(),
+            stuck: 2,
+            failures: vec![stuck()],
+        }
     }
 }
 
@@ -268,23 +291,17 @@ impl Inside for Script {
         vec![revision(1, 0), revision(2, 1), revision(3, 1)]
     }
 
-    fn upgrade(&self, kind: &GrainType) -> Result<UpgradeStatus, CallFailure> {
+    async fn upgrade(&self, kind: &GrainType) -> Result<UpgradeStatus, CallFailure> {
         *self.sweeping.lock().unwrap() = true;
-        self.upgrade_status(kind)
+        Ok(self.upgrade_of(kind))
     }
 
-    fn upgrade_status(&self, kind: &GrainType) -> Result<UpgradeStatus, CallFailure> {
-        Ok(UpgradeStatus {
-            kind: kind.clone(),
-            revision: Revision(3),
-            total: 10,
-            moved: 5,
-            failed: 1,
-            left: 4,
-            running: *self.sweeping.lock().unwrap(),
-            stuck: 2,
-            failures: vec![stuck()],
-        })
+    async fn upgrade_status(&self, kind: &GrainType) -> Result<UpgradeStatus, CallFailure> {
+        Ok(self.upgrade_of(kind))
+    }
+
+    async fn upgrade_statuses(&self, kinds: &[GrainType]) -> Result<Vec<UpgradeStatus>, CallFailure> {
+        Ok(kinds.iter().map(|kind| self.upgrade_of(kind)).collect())
     }
 
     async fn find(&self, kind: &GrainType) -> Result<Deployed, CallFailure> {
@@ -296,6 +313,28 @@ impl Inside for Script {
 
     fn all(&self) -> Vec<Deployed> {
         vec![deployed()]
+    }
+
+    /// All that were written, by a host that a second one never answers.
+    async fn logs(&self, filter: &LogFilter, cursor: Option<&LogCursor>, most: usize) -> LogPage {
+        let me = HostId([0xcd; 16]);
+        let written = self.written.lock().unwrap();
+        let after = cursor.map(|cursor| cursor.to_string().rsplit(':').next().unwrap().parse::<u64>().unwrap());
+        let wanted = |record: &&LogRecord| {
+            let is_kind = filter.kind.as_ref().is_none_or(|kind| kind.as_str() == record.kind);
+            is_kind && after.is_none_or(|after| record.number >= after)
+        };
+        let records = written
+            .iter()
+            .filter(wanted)
+            .take(most)
+            .map(|record| (me, record.clone()));
+        LogPage {
+            records: records.collect(),
+            next: format!("{me}:{}", written.len()).parse().unwrap(),
+            lost: 0,
+            silent: vec![HostId([0xab; 16])],
+        }
     }
 
     async fn cluster(&self) -> Option<ClusterView> {

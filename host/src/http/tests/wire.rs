@@ -68,6 +68,16 @@ impl Wire {
         got
     }
 
+    /// Reads from a reply whose length isn't known until it holds a text; returns all up to that line's end.
+    pub(super) async fn until(&mut self, text: &str) -> String {
+        let mut read = String::new();
+        while !read.contains(text) {
+            let more = self.stream.read_line(&mut read).await.unwrap();
+            assert!(more > 0, "closed without `{text}`: {read}");
+        }
+        read
+    }
+
     /// Whether the host closes the connection without another word.
     pub(super) async fn is_closed(&mut self) -> bool {
         matches!(self.stream.read(&mut [0]).await, Ok(0) | Err(_))
