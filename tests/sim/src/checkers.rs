@@ -5,17 +5,26 @@
 //! lies on it is where its operation took effect; an operation that began after another's answer must lie after it. That is
 //! linearizability, with the witness at hand instead of a search for one.
 //!
+//! A deletion is a commit whose value is that of nothing. What was remembered of steps is gone with it, so *exactly once* holds
+//! between two deletions. Once all replicas have the tombstone they may forget the grain: the chain then goes on from the state before
+//! the first commit, as if it followed the tombstone.
+//!
 //! The others look into hosts: at their logs and their answers. They find a broken rule before it does harm. They can be turned
 //! off, to see whether clients alone would notice.
 //!
 //! **Not here:** whether anything gets done at all (the world's liveness phase).
+
+mod history;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use granary_core::id::{Ballot, GrainId, HostId};
 use granary_core::slot::Slot;
 
-use crate::subject::{Action, Call, Fact, Head, Said, StepId, Stored};
+use self::history::History;
+use crate::subject::{Action, Call, Effect, Fact, Head, Said, StepId, Stored};
 
 /// Something that must not happen has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,16 +41,7 @@ const NOTHING: Head = [0; 16];
 struct Ran {
     before: Head,
     step: StepId,
-    amount: i64,
-}
-
-#[derive(Debug, Default)]
-struct History {
-    /// Position 0 is the state before the first commit.
-    chain: Vec<Head>,
-    values: Vec<i64>,
-    position: BTreeMap<Head, usize>,
-    steps: BTreeMap<StepId, usize>,
+    effect: Effect,
 }
 
 /// See the module's text.
@@ -59,6 +59,8 @@ pub struct Checkers {
     /// The highest promise that was ever on disk.
     ever_promised: BTreeMap<(HostId, GrainId), Ballot>,
     accepted: BTreeMap<(HostId, GrainId), (Ballot, u64, Head)>,
+    /// Up to which ballot a slot has forgotten grains.
+    floors: BTreeMap<(HostId, u16), Ballot>,
     /// For which configuration a slot is sealed, and since then not served.
     sealed: BTreeMap<(HostId, u16), (u64, bool)>,
     found: Option<Violation>,
@@ -99,10 +101,14 @@ impl Checkers {
     /// The sum of what these steps have added to all grains.
     pub fn sum(&self, counts: impl Fn(StepId) -> bool) -> i64 {
         let steps = self.histories.values().flat_map(|history| &history.chain);
-        let added = steps
+        let counted = steps
             .filter_map(|head| self.ran.get(head))
             .filter(|ran| counts(ran.step));
-        added.map(|ran| ran.amount).sum()
+        let added = counted.map(|ran| match ran.effect {
+            Effect::Adds(amount) => amount,
+            Effect::Deletes => 0,
+        });
+        added.sum()
     }
 
     /// A host says something about itself.
@@ -112,10 +118,10 @@ impl Checkers {
                 before,
                 after,
                 step,
-                amount,
+                effect,
                 ..
             } => {
-                let ran = Ran { before, step, amount };
+                let ran = Ran { before, step, effect };
                 self.expect(!self.ran.contains_key(&after), "one history", || {
                     format!("{} ran twice", short(after))
                 });
@@ -139,6 +145,7 @@ impl Checkers {
         match stored {
             Stored::Promise(grain, ballot) => {
                 self.expect_open(host, grain, ballot);
+                self.expect_above_floor(host, grain, ballot);
                 let promised = self.promised.entry((host, grain)).or_insert(ballot);
                 *promised = ballot.max(*promised);
                 self.remember(host, grain, ballot);
@@ -150,6 +157,7 @@ impl Checkers {
                 head,
             } => {
                 self.expect_open(host, grain, ballot);
+                self.expect_above_floor(host, grain, ballot);
                 let key = (host, grain);
                 if !self.outside_only {
                     let promised = self.promised.get(&key).copied();
@@ -184,8 +192,14 @@ impl Checkers {
             Stored::Seal { slot, n } => {
                 self.sealed.insert((host, slot), (n, true));
             }
-            Stored::Ready { slot, n } => {
+            Stored::Ready { slot, n, floor } => {
                 self.sealed.insert((host, slot), (n, false));
+                self.raise_floor(host, slot, floor);
+            }
+            Stored::Forget(grain, ballot) => {
+                self.promised.remove(&(host, grain));
+                self.accepted.remove(&(host, grain));
+                self.raise_floor(host, Slot::of(grain).number(), Some(ballot));
             }
             Stored::Discard(slot) => {
                 let stays = |at: &HostId, grain: &GrainId| *at != host || Slot::of(*grain).number() != slot;
@@ -204,6 +218,22 @@ impl Checkers {
         });
     }
 
+    /// What is forgotten can't be told from what never was: for neither is a ballot taken that may have been promised against.
+    fn expect_above_floor(&mut self, host: HostId, grain: GrainId, ballot: Ballot) {
+        let floor = self.floors.get(&(host, Slot::of(grain).number())).copied();
+        let is_known = self.promised.contains_key(&(host, grain));
+        self.expect(self.outside_only || is_known || floor < Some(ballot), "fence", || {
+            format!("{host} takes {ballot:?} for {grain}, which it doesn't know, below its floor {floor:?}")
+        });
+    }
+
+    fn raise_floor(&mut self, host: HostId, slot: u16, floor: Option<Ballot>) {
+        if let Some(floor) = floor {
+            let known = self.floors.entry((host, slot)).or_insert(floor);
+            *known = floor.max(*known);
+        }
+    }
+
     fn remember(&mut self, host: HostId, grain: GrainId, ballot: Ballot) {
         let ever = self.ever_promised.entry((host, grain)).or_insert(ballot);
         *ever = ballot.max(*ever);
@@ -218,11 +248,15 @@ impl Checkers {
     }
 
     /// A host sends something.
-    pub fn said(&mut self, host: HostId, said: Said) {
+    pub fn said(&mut self, host: HostId, groups: &[Vec<HostId>], said: Said) {
+        if let Said::Forgets(grain, head) = said {
+            self.forgets(grain, head, groups);
+        }
         if self.outside_only {
             return;
         }
         match said {
+            Said::Forgets(..) => {}
             Said::Confirms { slot, n } => {
                 let (sealed, _) = self.sealed.get(&(host, slot)).copied().unwrap_or_default();
                 self.expect(n >= sealed, "sealed", || {
@@ -235,6 +269,21 @@ impl Checkers {
                     format!("{host} says that it has promised {ballot:?}; on its disk is {promised:?}")
                 });
             }
+        }
+    }
+
+    /// The replicas are told that they may forget a grain. That is seen from outside as well: a history may begin anew from here.
+    fn forgets(&mut self, grain: GrainId, head: Head, groups: &[Vec<HostId>]) {
+        let at = self.holders.get(&head).map_or(&[][..], Vec::as_slice);
+        let is_everywhere = groups.iter().any(|group| group.iter().all(|host| at.contains(host)));
+        if !self.outside_only && !is_everywhere {
+            let detail = format!("{} is forgotten, and only {at:?} have the tombstone", short(head));
+            return self.violated("tombstones", detail);
+        }
+        if let Some(position) = self.place(grain, head)
+            && let Some(history) = self.histories.get_mut(&grain)
+        {
+            history.forgotten = history.forgotten.max(position);
         }
     }
 
@@ -251,8 +300,9 @@ impl Checkers {
             return;
         };
         let found = match call.action {
-            Action::Read => Some(at),
-            Action::Add(_) => history.steps.get(&call.step).copied().filter(|step| *step <= at),
+            // That a grain is gone is all that a deletion tells; whether it was this one doesn't matter.
+            Action::Read | Action::Delete => Some(at),
+            Action::Add(_) => history.effect_of(call.step, at),
         };
         let Some(found) = found else {
             return self.violated(
@@ -261,11 +311,18 @@ impl Checkers {
             );
         };
         let (is, length) = (history.values[found], history.chain.len());
+        let is_gone = found == history.forgotten || history.deletions.contains(&found);
         self.expect(is == value, "values", || {
             format!("{call:?} is told {value} where the history has {is}")
         });
+        self.expect(call.action != Action::Delete || is_gone, "values", || {
+            format!(
+                "{call:?} is acknowledged with {}, where the grain is there",
+                short(head)
+            )
+        });
         let fresh = match call.action {
-            Action::Read => found >= floor,
+            Action::Read | Action::Delete => found >= floor,
             Action::Add(_) => found > floor,
         };
         self.expect(fresh, "fresh reads", || {
@@ -279,20 +336,22 @@ impl Checkers {
         if history.chain.is_empty() {
             history.chain.push(NOTHING);
             history.values.push(0);
-            history.position.insert(NOTHING, 0);
         }
         let mut path = Vec::new();
         let mut at = head;
-        while !history.position.contains_key(&at) {
+        let found = loop {
+            if let Some(position) = history.find(at) {
+                break position;
+            }
             let Some(ran) = self.ran.get(&at) else {
                 self.violated("one history", format!("{} was made by no turn", short(at)));
                 return None;
             };
             path.push((at, *ran));
             at = ran.before;
-        }
+        };
         let end = history.chain.last().copied().unwrap_or(NOTHING);
-        if !path.is_empty() && at != end {
+        if !path.is_empty() && found + 1 != history.chain.len() {
             let detail = format!(
                 "{grain}: {} follows {}, clients know of {}",
                 short(head),
@@ -304,19 +363,27 @@ impl Checkers {
         }
         for (head, ran) in path.into_iter().rev() {
             let position = history.chain.len();
-            let value = history.values[position - 1].wrapping_add(ran.amount);
+            let value = match ran.effect {
+                Effect::Adds(amount) => history.values[position - 1].wrapping_add(amount),
+                Effect::Deletes => 0,
+            };
             history.chain.push(head);
             history.values.push(value);
             history.position.insert(head, position);
-            if let Some(first) = history.steps.insert(ran.step, position) {
+            if ran.effect == Effect::Deletes {
+                history.deletions.push(position);
+                continue;
+            }
+            if let Some(first) = history.effect_of(ran.step, position) {
                 let detail = format!("{grain}: {:?} has taken effect at {first} and at {position}", ran.step);
                 self.found.get_or_insert(Violation {
                     invariant: "exactly once",
                     detail,
                 });
             }
+            history.steps.entry(ran.step).or_default().push(position);
         }
-        history.position.get(&head).copied()
+        history.find(head)
     }
 
     /// Whether a quorum of one of the groups has, or had, the state or a later one that contains it on disk; and who does.
@@ -352,97 +419,4 @@ fn is_quorum(at: &[HostId], groups: &[Vec<HostId>]) -> bool {
 
 fn short(head: Head) -> String {
     head[..4].iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GRAIN: GrainId = GrainId([1; 16]);
-
-    fn call(number: u32, action: Action) -> Call {
-        Call {
-            step: StepId { client: 0, number },
-            attempt: 0,
-            grain: GRAIN,
-            action,
-        }
-    }
-
-    fn ran(checkers: &mut Checkers, before: u8, after: u8, number: u32) {
-        let step = StepId { client: 0, number };
-        let fact = Fact::Ran {
-            grain: GRAIN,
-            before: [before; 16],
-            after: [after; 16],
-            step,
-            amount: 1,
-        };
-        checkers.fact(HostId([0; 16]), &[], fact);
-    }
-
-    fn outside() -> Checkers {
-        Checkers {
-            outside_only: true,
-            ..Checkers::default()
-        }
-    }
-
-    #[test]
-    fn a_history_that_forks_is_found() {
-        let mut checkers = outside();
-        ran(&mut checkers, 0, 1, 1);
-        ran(&mut checkers, 0, 2, 2);
-        checkers.replied(&call(1, Action::Add(1)), 0, &[], [1; 16], 1);
-        assert_eq!(checkers.found(), None);
-        checkers.replied(&call(2, Action::Add(1)), 0, &[], [2; 16], 1);
-        assert_eq!(checkers.found().map(|found| found.invariant), Some("one history"));
-    }
-
-    #[test]
-    fn a_read_of_what_was_before_it_is_found() {
-        let mut checkers = outside();
-        ran(&mut checkers, 0, 1, 1);
-        checkers.replied(&call(1, Action::Add(1)), 0, &[], [1; 16], 1);
-        let floor = checkers.floor(GRAIN);
-        checkers.replied(&call(2, Action::Read), floor, &[], [0; 16], 0);
-        assert_eq!(checkers.found().map(|found| found.invariant), Some("fresh reads"));
-    }
-
-    #[test]
-    fn a_step_that_takes_effect_twice_and_a_wrong_value_are_found() {
-        let mut checkers = outside();
-        ran(&mut checkers, 0, 1, 1);
-        ran(&mut checkers, 1, 2, 1);
-        checkers.replied(&call(1, Action::Add(1)), 0, &[], [2; 16], 2);
-        assert_eq!(checkers.found().map(|found| found.invariant), Some("exactly once"));
-        let mut checkers = outside();
-        ran(&mut checkers, 0, 1, 1);
-        checkers.replied(&call(1, Action::Add(1)), 0, &[], [1; 16], 7);
-        assert_eq!(checkers.found().map(|found| found.invariant), Some("values"));
-    }
-
-    #[test]
-    fn an_acknowledgement_without_a_quorum_of_disks_is_found() {
-        let hosts: Vec<HostId> = (1..=3).map(|i| HostId([i; 16])).collect();
-        let mut checkers = Checkers::default();
-        ran(&mut checkers, 0, 1, 1);
-        let ballot = Ballot {
-            counter: 1,
-            host: hosts[0],
-            incarnation: 1,
-        };
-        let accept = Stored::Accept {
-            grain: GRAIN,
-            ballot,
-            seq: 1,
-            head: [1; 16],
-        };
-        checkers.stored(hosts[0], accept);
-        checkers.replied(&call(1, Action::Add(1)), 0, &[hosts], [1; 16], 1);
-        assert_eq!(
-            checkers.found().map(|found| found.invariant),
-            Some("committed before seen")
-        );
-    }
 }

@@ -1,7 +1,8 @@
 //! Clients: each does one thing after another, and doesn't give up easily.
 //!
 //! They add, read, and transfer from one grain to another: two steps, each retried until it's acknowledged, so that at the end all
-//! transfers together have moved nothing into or out of the whole. A step keeps its name over all retries, on whatever host.
+//! transfers together have moved nothing into or out of the whole. A step keeps its name over all retries, on whatever host. Some grains
+//! are deleted now and then; those have no part in transfers.
 //!
 //! **Not here:** what they may be told ([`crate::checkers`]).
 
@@ -52,10 +53,19 @@ impl Client {
         !self.todo.is_empty()
     }
 
-    /// Begins the next step: the rest of a transfer, or something new out of `grains`.
-    pub fn begin(&mut self, grains: &[GrainId], transfers: &mut BTreeSet<StepId>, dice: &mut Dice) -> Call {
+    /// Begins the next step: the rest of a transfer, or something new out of `grains`, or of the `mortal` ones.
+    pub fn begin(
+        &mut self,
+        grains: &[GrainId],
+        mortal: &[GrainId],
+        transfers: &mut BTreeSet<StepId>,
+        dice: &mut Dice,
+    ) -> Call {
         let rest = self.todo.pop_front();
-        let (grain, action) = rest.unwrap_or_else(|| self.invent(grains, dice));
+        let (grain, action) = rest.unwrap_or_else(|| match dice.pick_if(20, mortal) {
+            Some(grain) => (grain, live_or_die(dice)),
+            None => self.invent(grains, dice),
+        });
         let is_transfer = rest.is_some() || self.has_more();
         self.number += 1;
         let step = StepId {
@@ -128,5 +138,14 @@ impl Client {
             Some(host) => self.hints.insert(grain, host),
             None => self.hints.remove(&grain),
         };
+    }
+}
+
+/// What is done to a grain that may be deleted.
+fn live_or_die(dice: &mut Dice) -> Action {
+    match dice.below(10) {
+        0..=4 => Action::Add(dice.between(1, 1_000_000) as i64),
+        5..=6 => Action::Read,
+        _ => Action::Delete,
     }
 }

@@ -48,6 +48,13 @@ impl Dice {
         self.below(1000) < permille
     }
 
+    /// One of `items` in `percent` of cases. Without items nothing is rolled.
+    pub fn pick_if<T: Copy>(&mut self, percent: u64, items: &[T]) -> Option<T> {
+        (!items.is_empty() && self.percent(percent))
+            .then(|| self.pick(items))
+            .flatten()
+    }
+
     /// One of `items`; nothing when there are none.
     pub fn pick<T: Copy>(&mut self, items: &[T]) -> Option<T> {
         self.rng.choose(items).copied()

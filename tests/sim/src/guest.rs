@@ -1,11 +1,11 @@
 //! The guest of every grain: a counter that remembers the last step of each client.
 //!
 //! It stands for what a host keeps with a grain's state: the table of stored replies, by which a retried request has its effect
-//! once. Clients have one request on its way at a time, so the last one of each is enough.
+//! once. Clients have one request on its way at a time, so the last one of each is enough. A deletion takes that memory with it.
 
 use std::collections::BTreeMap;
 
-use crate::subject::{Action, Head, StepId};
+use crate::subject::{Action, Effect, Head, StepId};
 
 /// A grain's state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,8 +32,8 @@ pub enum Turn {
 pub struct Change {
     /// For which step.
     pub step: StepId,
-    /// What was added.
-    pub amount: i64,
+    /// What it did.
+    pub effect: Effect,
 }
 
 impl Counter {
@@ -42,15 +42,33 @@ impl Counter {
         match (action, self.last.get(&step.client)) {
             (_, Some((number, _))) if *number > step.number => Turn::Late,
             (Action::Read, _) => Turn::Saw(self.value),
+            (Action::Delete, _) if !self.exists() => Turn::Saw(self.value),
             (Action::Add(_), Some((number, value))) if *number == step.number => Turn::Saw(*value),
-            (Action::Add(amount), _) => Turn::Changed(Change { step, amount }),
+            (Action::Add(amount), _) => {
+                let effect = Effect::Adds(amount);
+                Turn::Changed(Change { step, effect })
+            }
+            (Action::Delete, _) => {
+                let effect = Effect::Deletes;
+                Turn::Changed(Change { step, effect })
+            }
         }
     }
 
     /// Takes a change in.
     pub fn apply(&mut self, change: Change) {
-        self.value = self.value.wrapping_add(change.amount);
-        self.last.insert(change.step.client, (change.step.number, self.value));
+        match change.effect {
+            Effect::Adds(amount) => {
+                self.value = self.value.wrapping_add(amount);
+                self.last.insert(change.step.client, (change.step.number, self.value));
+            }
+            Effect::Deletes => *self = Counter::default(),
+        }
+    }
+
+    /// Whether anything was done to it since it was new, or deleted.
+    pub fn exists(&self) -> bool {
+        !self.last.is_empty()
     }
 
     /// Its image.
@@ -93,7 +111,9 @@ impl Change {
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = self.step.client.to_le_bytes().to_vec();
         bytes.extend(self.step.number.to_le_bytes());
-        bytes.extend(self.amount.to_le_bytes());
+        if let Effect::Adds(amount) = self.effect {
+            bytes.extend(amount.to_le_bytes());
+        }
         bytes
     }
 
@@ -108,7 +128,10 @@ impl Change {
                 client: u16::from_le_bytes(fixed(&bytes[..2])),
                 number: u32::from_le_bytes(fixed(&bytes[2..6])),
             },
-            amount: i64::from_le_bytes(fixed(&bytes[6..14])),
+            effect: match &bytes[6..] {
+                [] => Effect::Deletes,
+                amount => Effect::Adds(i64::from_le_bytes(fixed(amount))),
+            },
         }
     }
 
@@ -141,5 +164,20 @@ mod tests {
         assert_eq!(counter.run(step(1), Action::Add(9)), Turn::Late);
         assert_eq!(Counter::decode(&counter.encode()), counter);
         assert_ne!(change.head([0; 16], 1), change.head([0; 16], 2));
+    }
+
+    #[test]
+    fn a_deletion_leaves_nothing_and_is_done_once() {
+        let step = |number| StepId { client: 3, number };
+        let mut counter = Counter::default();
+        assert_eq!(counter.run(step(1), Action::Delete), Turn::Saw(0));
+        for action in [Action::Add(5), Action::Delete] {
+            let Turn::Changed(change) = counter.run(step(2), action) else {
+                panic!("{action:?}")
+            };
+            counter.apply(Change::decode(&change.encode()));
+        }
+        assert_eq!((counter.exists(), &counter), (false, &Counter::default()));
+        assert_eq!(counter.run(step(2), Action::Delete), Turn::Saw(0));
     }
 }

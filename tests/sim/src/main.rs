@@ -1,6 +1,7 @@
 //! `granary-sim [--seeds N] [--seed S] [--mutation M] [--outside] [--lines N] [--whole]`: runs seeds, prints what was found and how to repeat it.
 #![allow(clippy::print_stdout, reason = "a command line talks on stdout")]
 
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -9,6 +10,7 @@ use granary_sim::coverage::Coverage;
 use granary_sim::floors;
 use granary_sim::queue::SECONDS;
 use granary_sim::replicated::{Replicated, Setup};
+use granary_sim::seeds;
 use granary_sim::whole::Whole;
 use granary_sim::world::{Plan, Report, World};
 
@@ -68,6 +70,7 @@ impl Order {
             plan,
             Setup {
                 mutation: self.mutation,
+                is_tight: true,
             },
         )
     }
@@ -109,14 +112,16 @@ fn main() -> ExitCode {
     let began = Instant::now();
     let (mut found, mut events, mut nanos) = (0, 0, 0);
     let mut coverage = Coverage::default();
-    for seed in first..first.saturating_add(count) {
-        let report = order.run(seed, count == 1);
+    let run = |seed| order.run(seed, count == 1);
+    seeds::each(first..first.saturating_add(count), run, |seed, report| {
         (events, nanos) = (events + report.events, nanos + report.nanos);
         coverage.add(&report.coverage);
         if report.violation.is_some() || order.lines.is_some() {
             report.trace.iter().for_each(|line| println!("{line}"));
         }
-        let Some(violation) = report.violation else { continue };
+        let Some(violation) = report.violation else {
+            return ControlFlow::Continue(());
+        };
         found += 1;
         println!(
             "seed {seed}: {}: {}\n  repeat with: {}",
@@ -124,10 +129,11 @@ fn main() -> ExitCode {
             violation.detail,
             order.repeat(seed)
         );
-        if order.mutation.is_some() || found == PRINTED {
-            break;
+        match order.mutation.is_some() || found == PRINTED {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
         }
-    }
+    });
     let seconds = began.elapsed().as_secs_f64();
     let hours = nanos as f64 / SECONDS as f64 / 3600.0;
     print!("{}", coverage.table());
@@ -138,9 +144,7 @@ fn main() -> ExitCode {
         true => coverage.missed(floors::FLOORS),
         false => Vec::new(),
     };
-    missed
-        .iter()
-        .for_each(|missed| println!("not reached often enough: {missed}"));
+    tell(&missed);
     match (found > 0) == order.mutation.is_some() && missed.is_empty() {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
@@ -151,19 +155,30 @@ fn whole(first: u64, count: u64) -> ExitCode {
     let began = Instant::now();
     let mut found = 0;
     let mut coverage = Coverage::default();
-    for seed in first..first.saturating_add(count) {
-        let report = Whole::run(seed);
+    seeds::each(first..first.saturating_add(count), Whole::run, |seed, report| {
         coverage.add(&report.coverage);
         if let Some(broken) = report.broken {
             found += 1;
             println!("seed {seed}: {broken}\n  repeat with: cargo xtask simulate --whole --seed {seed}");
         }
-    }
+        ControlFlow::Continue(())
+    });
     print!("{}", coverage.table());
     let seconds = began.elapsed().as_secs_f64();
     println!("{count} seeds from {first}: {found} findings in {seconds:.1} s");
-    match found {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
+    let missed = match found == 0 && count >= floors::WHOLE_SEEDS {
+        true => coverage.missed(floors::WHOLE),
+        false => Vec::new(),
+    };
+    tell(&missed);
+    match found == 0 && missed.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
     }
+}
+
+fn tell(missed: &[String]) {
+    missed
+        .iter()
+        .for_each(|missed| println!("not reached often enough: {missed}"));
 }

@@ -12,9 +12,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use granary_core::id::{GrainId, HostId, Seq};
-use granary_core::replication::messages::{Message, Payload, State};
+use granary_core::replication::body::Body;
+use granary_core::replication::messages::{Accepted, Message, Payload, State};
 use granary_core::replication::mutation::{Mutation, Rules};
-use granary_core::replication::proposer;
+use granary_core::replication::proposer::{self, Proposer};
 use granary_core::replication::proposers::Proposers;
 use granary_core::replication::record::Record;
 use granary_core::replication::replica;
@@ -23,6 +24,7 @@ use granary_core::slot::Slot;
 use granary_core::time::Time;
 
 use self::activations::Activation;
+pub(crate) use self::names::kind;
 use crate::guest::{Change, Counter};
 use crate::layout::{Layout, Layouts};
 use crate::subject::{Fact, Head, Input, Output, Outputs, Said, Start, Stored, Subject};
@@ -32,6 +34,18 @@ use crate::subject::{Fact, Head, Input, Output, Outputs, Said, Start, Stored, Su
 pub struct Setup {
     /// A rule that is broken on purpose.
     pub mutation: Option<Mutation>,
+    /// Every fourth life of a host has a replica that refuses what a slow disk can't keep up with.
+    pub is_tight: bool,
+}
+
+impl Setup {
+    fn limits(&self, seed: u64) -> replica::Limits {
+        let mut limits = replica::Limits::default();
+        if self.is_tight && seed.is_multiple_of(4) {
+            limits.waiting = 3;
+        }
+        limits
+    }
 }
 
 /// A grain's state as the log's records make it.
@@ -40,6 +54,8 @@ struct Kept {
     seq: Seq,
     head: Head,
     counter: Counter,
+    /// The last commit deletes the grain.
+    deleted: bool,
 }
 
 /// See the module's text.
@@ -103,10 +119,24 @@ impl Replicated {
                 let kept = self.kept.entry(*grain).or_default();
                 match &proposal.payload {
                     Payload::Same => {}
-                    Payload::Delta(body) => kept.counter.apply(Change::decode(body.as_bytes())),
+                    Payload::Delta(body) => {
+                        // A forgotten grain begins anew, whatever is left of it from before its slot was dropped here.
+                        if proposal.seq == Seq(1) {
+                            kept.counter = Counter::default();
+                        }
+                        kept.counter.apply(Change::decode(body.as_bytes()));
+                    }
+                    Payload::Full(_) if proposal.deletes => kept.counter = Counter::default(),
                     Payload::Full(body) => kept.counter = Counter::decode(body.as_bytes()),
                 }
-                (kept.seq, kept.head) = (proposal.seq, proposal.hash);
+                (kept.seq, kept.head, kept.deleted) = (proposal.seq, proposal.hash, proposal.deletes);
+            }
+            Record::Install {
+                grain,
+                accepted: Some(accepted),
+                ..
+            } if accepted.deleted => {
+                self.kept.insert(*grain, Kept::tombstone(*accepted));
             }
             Record::Install {
                 grain,
@@ -114,15 +144,16 @@ impl Replicated {
                 body: Some(body),
                 ..
             } => {
-                let counter = Counter::decode(body.as_bytes());
-                self.kept.insert(
-                    *grain,
-                    Kept {
-                        seq: accepted.seq,
-                        head: accepted.hash,
-                        counter,
-                    },
-                );
+                let kept = Kept {
+                    seq: accepted.seq,
+                    head: accepted.hash,
+                    counter: Counter::decode(body.as_bytes()),
+                    deleted: false,
+                };
+                self.kept.insert(*grain, kept);
+            }
+            Record::Forget { grain, .. } => {
+                self.kept.remove(grain);
             }
             _ => {}
         }
@@ -160,12 +191,22 @@ impl Replicated {
     fn received(&mut self, now: Time, from: HostId, message: Message, out: &mut Out) {
         match message {
             Message::Answer { n, answer } => {
+                let grain = answer.grain();
+                let was_writing = self.writes_back(grain);
                 let mut outputs = Vec::new();
                 self.proposers.receive(now, from, n, answer, &mut outputs);
+                if self.writes_back(grain) && !was_writing {
+                    out.push(Output::Fact(Fact::Reached("writing back")));
+                }
                 self.take_proposers(now, outputs, out);
             }
             message => self.replica(now, message.slot(), replica::Input::Received { from, message }, out),
         }
+    }
+
+    fn writes_back(&self, grain: Option<GrainId>) -> bool {
+        let proposer = grain.and_then(|grain| self.proposers.proposer(grain));
+        proposer.is_some_and(Proposer::is_writing_back)
     }
 
     fn wake(&mut self, now: Time, out: &mut Out) {
@@ -186,8 +227,20 @@ impl Kept {
         State {
             seq: self.seq,
             hash: self.head,
-            deleted: false,
-            body: self.counter.encode().into(),
+            deleted: self.deleted,
+            body: match self.deleted {
+                true => Body::default(),
+                false => self.counter.encode().into(),
+            },
+        }
+    }
+
+    fn tombstone(last: Accepted) -> Kept {
+        Kept {
+            seq: last.seq,
+            head: last.hash,
+            counter: Counter::default(),
+            deleted: true,
         }
     }
 }
@@ -204,7 +257,7 @@ impl Subject for Replicated {
         let mut host = Replicated {
             me,
             incarnation,
-            replicas: Replicas::new(me, replica::Limits::default(), rules),
+            replicas: Replicas::new(me, start.setup.limits(start.seed), rules),
             proposers: Proposers::new(me, incarnation, proposer::Limits::default(), rules),
             layout: None,
             kept: BTreeMap::new(),
@@ -242,7 +295,7 @@ impl Subject for Replicated {
     }
 
     fn kind(message: &Message) -> &'static str {
-        names::kind(message)
+        kind(message)
     }
 
     fn stored((slot, record): &(Slot, Record)) -> Option<Stored> {

@@ -28,6 +28,17 @@ pub enum Action {
     Add(i64),
     /// Return the value.
     Read,
+    /// Delete the grain: from then on it is as if it had never been, but that commits go on being numbered.
+    Delete,
+}
+
+/// What a turn does to its grain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Adds so much to the counter.
+    Adds(i64),
+    /// Deletes the grain, and the memory of its clients' steps with it.
+    Deletes,
 }
 
 /// One request.
@@ -131,8 +142,8 @@ pub enum Fact {
         after: Head,
         /// For which step.
         step: StepId,
-        /// What was added.
-        amount: i64,
+        /// What it did.
+        effect: Effect,
     },
     /// The host is the grain's activation.
     Active {
@@ -178,7 +189,11 @@ pub enum Stored {
         slot: u16,
         /// The configuration.
         n: u64,
+        /// What is forgotten was promised up to here, so far as this host has learned.
+        floor: Option<Ballot>,
     },
+    /// A deleted grain is forgotten; up to this ballot nothing is accepted for a grain that isn't known.
+    Forget(GrainId, Ballot),
     /// All of the slot is dropped.
     Discard(u16),
     /// Nothing of the slot is answered below this configuration.
@@ -202,6 +217,8 @@ pub enum Said {
     },
     /// A replica promises.
     Promises(GrainId, Ballot),
+    /// All replicas have this tombstone: the grain may be forgotten.
+    Forgets(GrainId, Head),
 }
 
 /// How a host starts.

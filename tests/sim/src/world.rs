@@ -16,20 +16,25 @@ use granary_core::time::Time;
 
 use crate::checkers::{Checkers, Violation};
 use crate::clients::Client;
+use crate::clock::Clock;
 use crate::coverage::Coverage;
 use crate::dice::Dice;
 use crate::disk::Disk;
 use crate::network::Network;
 use crate::queue::{MICROS, MILLIS, Nanos, Queue, SECONDS};
-use crate::subject::{Authority, Call, Fact, Hosts, Input, OrderOf, Outcome, Output, Outputs, Start, StepId, Subject};
+use crate::subject::{
+    Authority, Call, Fact, Hosts, Input, OrderOf, Outcome, Output, Outputs, Said, Start, StepId, Subject,
+};
 
 /// How large a run is.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Hosts at the beginning: so many, at most.
     pub hosts: (u64, u64),
-    /// Grains.
+    /// Grains that are never deleted.
     pub grains: usize,
+    /// Grains that are, in the slots of the others.
+    pub mortals: usize,
     /// Clients.
     pub clients: u16,
     /// Steps of clients until all is mended.
@@ -49,6 +54,7 @@ impl Default for Plan {
         Plan {
             hosts: (3, 5),
             grains: 6,
+            mortals: 3,
             clients: 8,
             steps: 2000,
             faults: 20,
@@ -151,10 +157,7 @@ struct HostState<S: Subject> {
     incarnation: u32,
     paused: bool,
     backlog: VecDeque<Input<S::Message, OrderOf<S>>>,
-    base: Nanos,
-    base_local: u64,
-    /// Its clock's nanoseconds for a million of true ones.
-    rate: u64,
+    clock: Clock,
     wake: Option<Nanos>,
     sync_nanos: (Nanos, Nanos),
     /// It crashes during the next write, for so long.
@@ -169,15 +172,6 @@ struct HostState<S: Subject> {
 impl<S: Subject> HostState<S> {
     fn runs(&self) -> bool {
         self.subject.is_some() && !self.paused
-    }
-
-    fn local(&self, now: Nanos) -> Time {
-        Time(self.base_local + (u128::from(now - self.base) * u128::from(self.rate) / 1_000_000) as u64)
-    }
-
-    fn until(&self, now: Nanos, local: Time) -> Nanos {
-        let ahead = u128::from(local.0.saturating_sub(self.local(now).0));
-        (ahead * 1_000_000 / u128::from(self.rate)) as u64 + 2
     }
 }
 
@@ -228,11 +222,15 @@ impl<S: Subject> World<S> {
 
     fn new(seed: u64, plan: Plan, setup: S::Setup) -> World<S> {
         let mut dice = Dice::new(seed);
-        let grains: Vec<GrainId> = (0..plan.grains)
+        // Two grains that stay share a slot, and most slots have one that may be deleted.
+        let slot = |i: usize| match i.checked_sub(plan.grains) {
+            None => i / 2,
+            Some(i) => i % plan.grains.div_ceil(2),
+        };
+        let grains: Vec<GrainId> = (0..plan.grains + plan.mortals)
             .map(|i| {
                 let mut id = [0; 16];
-                // Two grains share a slot.
-                (id[0], id[15]) = (i as u8 + 1, (i / 2) as u8);
+                (id[0], id[15]) = (i as u8 + 1, slot(i) as u8);
                 GrainId(id)
             })
             .collect();
@@ -287,9 +285,7 @@ impl<S: Subject> World<S> {
             incarnation: 0,
             paused: false,
             backlog: VecDeque::new(),
-            base: 0,
-            base_local: 0,
-            rate: 1_000_000 + self.dice.below(2000) - 1000,
+            clock: Clock::new(0, 1_000_000 + self.dice.below(2000) - 1000),
             wake: None,
             sync_nanos: (50 * MICROS, 400 * MICROS),
             doomed: None,
@@ -349,7 +345,8 @@ impl<S: Subject> World<S> {
         }
         host.life += 1;
         host.incarnation += 1;
-        (host.base, host.base_local, host.wake, host.paused) = (now, 0, None, false);
+        host.clock.restart(now);
+        (host.wake, host.paused) = (None, false);
         host.view.clear();
         let start = Start {
             host: host.id,
@@ -392,7 +389,7 @@ impl<S: Subject> World<S> {
             self.note(|| format!("{} <- {input:?}", name(id)));
         }
         let host = &mut self.hosts[at];
-        let local = host.local(now);
+        let local = host.clock.local(now);
         let mut out = std::mem::take(&mut self.out);
         if let Some(subject) = &mut host.subject {
             subject.handle(local, input, &mut out);
@@ -419,7 +416,7 @@ impl<S: Subject> World<S> {
             return;
         };
         // A machine that is never content wakes ten times a millisecond, not for ever at once.
-        let after = host.until(now, deadline).max(100 * MICROS);
+        let after = host.clock.until(now, deadline).max(100 * MICROS);
         let due = now + after;
         if host.wake.is_none_or(|wake| due < wake) {
             host.wake = Some(due);
@@ -490,7 +487,11 @@ impl<S: Subject> World<S> {
         self.coverage.count("message", S::kind(&message));
         let sender = self.hosts[from].id;
         if let Some(said) = S::said(&message) {
-            self.checkers.said(sender, said);
+            let groups = match said {
+                Said::Forgets(grain, _) => self.authority.groups(grain),
+                _ => &[],
+            };
+            self.checkers.said(sender, groups, said);
         }
         let Some(at) = self.hosts.iter().position(|host| host.id == to) else {
             return;

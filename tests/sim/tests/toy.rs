@@ -110,13 +110,13 @@ impl Toy {
             Turn::Saw(value) => value,
             Turn::Changed(change) => {
                 let head = change.head(*before, u64::from(self.start));
-                let Change { step, amount } = change;
+                let Change { step, effect } = change;
                 out.push(Output::Fact(Fact::Ran {
                     grain: call.grain,
                     before: *before,
                     after: head,
                     step,
-                    amount,
+                    effect,
                 }));
                 let entry = Entry {
                     index: self.log.len(),

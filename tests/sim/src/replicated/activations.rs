@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use granary_core::id::{Ballot, GrainId, HostId, Seq};
-use granary_core::replication::messages::{Payload, Proposal};
+use granary_core::replication::messages::{Accepted, Payload, Proposal};
 use granary_core::replication::proposer::{Input, Output as ProposerOutput};
 use granary_core::time::Time;
 
 use super::{Kept, Out, Replicated};
 use crate::guest::{Change, Counter, Turn};
-use crate::subject::{Call, Fact, Outcome, Output};
+use crate::subject::{Call, Effect, Fact, Outcome, Output};
 
 /// Calls that wait for an activation.
 const MAILBOX: usize = 64;
@@ -76,13 +76,19 @@ impl Replicated {
     }
 
     pub(super) fn release(&mut self, now: Time, grain: GrainId, to: HostId, out: &mut Out) {
-        if let Some(activation) = self.activations.get_mut(&grain)
+        if let Some(activation) = self.activations.get(&grain)
             && activation.is_active
             && to != self.me
         {
+            self.leave(now, grain, Some(to), out);
+        }
+    }
+
+    fn leave(&mut self, now: Time, grain: GrainId, to: Option<HostId>, out: &mut Out) {
+        if let Some(activation) = self.activations.get_mut(&grain) {
             activation.is_ending = true;
             out.push(Output::Fact(Fact::Reached("draining")));
-            self.proposer(now, grain, Input::Release { to: Some(to) }, out);
+            self.proposer(now, grain, Input::Release { to }, out);
         }
     }
 
@@ -108,20 +114,21 @@ impl Replicated {
             Turn::Changed(change) => {
                 self.tickets += 1;
                 let head = change.head(state.head, salt << 24 ^ self.tickets);
-                let Change { step, amount } = change;
+                let Change { step, effect } = change;
                 out.push(Output::Fact(Fact::Ran {
                     grain,
                     before: state.head,
                     after: head,
                     step,
-                    amount,
+                    effect,
                 }));
                 state.counter.apply(change);
+                state.deleted = effect == Effect::Deletes;
                 let proposal = Proposal {
                     seq: state.seq.next(),
                     prev_hash: state.head,
                     hash: head,
-                    deletes: false,
+                    deletes: state.deleted,
                     payload: Payload::Delta(change.encode().into()),
                 };
                 (state.seq, state.head) = (proposal.seq, head);
@@ -158,8 +165,9 @@ impl Replicated {
                     seq: state.seq,
                     head: state.hash,
                     counter: Counter::decode(state.body.as_bytes()),
+                    deleted: false,
                 });
-                self.activated(now, grain, ballot, head.map(|head| head.hash), state, out);
+                self.activated(now, grain, ballot, head, state, out);
             }
             ProposerOutput::Held { holder, .. } => {
                 reached("held", out);
@@ -170,11 +178,7 @@ impl Replicated {
                     fail(call, "held", Some(holder), out);
                 }
             }
-            ProposerOutput::Committed(seq) => {
-                while let Some((_, call, outcome)) = activation.replies.pop_front_if(|(at, ..)| *at <= seq) {
-                    out.push(Output::Reply(call, outcome));
-                }
-            }
+            ProposerOutput::Committed(seq) => self.committed(now, grain, seq, out),
             ProposerOutput::ReadReady(ticket) => {
                 if let Some((call, outcome)) = activation.reads.remove(&ticket) {
                     out.push(Output::Reply(call, outcome));
@@ -211,13 +215,27 @@ impl Replicated {
         }
     }
 
+    fn committed(&mut self, now: Time, grain: GrainId, seq: Seq, out: &mut Out) {
+        let Some(activation) = self.activations.get_mut(&grain) else {
+            return;
+        };
+        while let Some((_, call, outcome)) = activation.replies.pop_front_if(|(at, ..)| *at <= seq) {
+            out.push(Output::Reply(call, outcome));
+        }
+        let is_last = activation.state.deleted && activation.state.seq == seq;
+        // Now and then a deleted grain stays where it is, and comes to life again on top of its tombstone.
+        if is_last && !activation.is_ending && !self.tickets.is_multiple_of(4) {
+            self.leave(now, grain, None, out);
+        }
+    }
+
     /// `head` is of the last commit, `state` what it left unless that was here already.
     fn activated(
         &mut self,
         now: Time,
         grain: GrainId,
         ballot: Ballot,
-        head: Option<[u8; 16]>,
+        head: Option<Accepted>,
         state: Option<Kept>,
         out: &mut Out,
     ) {
@@ -227,12 +245,13 @@ impl Replicated {
         let had = activation.had.take();
         activation.state = match head {
             None => Kept::default(),
+            Some(last) if last.deleted => Kept::tombstone(last),
             Some(_) => state
                 .or(had)
                 .expect("a state that doesn't come is the one that was here"),
         };
         activation.is_active = true;
-        let head = head.unwrap_or([0; 16]);
+        let head = head.map_or([0; 16], |last| last.hash);
         out.push(Output::Fact(Fact::Active { grain, ballot, head }));
         for call in std::mem::take(&mut activation.mailbox) {
             self.turn(now, call, out);

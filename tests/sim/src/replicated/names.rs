@@ -6,7 +6,7 @@ use granary_core::slot::Slot;
 
 use crate::subject::{Said, Stored};
 
-pub(super) fn kind(message: &Message) -> &'static str {
+pub(crate) fn kind(message: &Message) -> &'static str {
     match message {
         Message::Ask { ask, .. } => match ask {
             Ask::Prepare { .. } => "prepare",
@@ -82,17 +82,23 @@ pub(super) fn stored(slot: Slot, record: &Record) -> Option<Stored> {
             n: n.0,
         }),
         Record::Discard => Some(Stored::Discard(slot.number())),
-        Record::Ready { n, .. } => Some(Stored::Ready {
+        Record::Ready { n, floor } => Some(Stored::Ready {
             slot: slot.number(),
             n: n.0,
+            floor: *floor,
         }),
-        Record::Forget { .. } => None,
+        Record::Forget { grain, floor } => Some(Stored::Forget(*grain, *floor)),
     }
 }
 
 pub(super) fn said(message: &Message) -> Option<Said> {
-    let Message::Answer { n, answer } = message else {
-        return None;
+    let (n, answer) = match message {
+        Message::Answer { n, answer } => (n, answer),
+        Message::Ask {
+            ask: Ask::Forget { grain, hash, .. },
+            ..
+        } => return Some(Said::Forgets(*grain, *hash)),
+        _ => return None,
     };
     match answer {
         Answer::Promise { grain, ballot, .. } => Some(Said::Promises(*grain, *ballot)),

@@ -128,9 +128,8 @@ impl<S: Subject> World<S> {
     fn skew(&mut self, at: usize) -> bool {
         let now = self.queue.now();
         let host = &mut self.hosts[at];
-        (host.base_local, host.base) = (host.local(now).0, now);
         // Far more than a real clock's: up to 5 % fast or slow.
-        host.rate = 950_000 + self.dice.below(100_000);
+        host.clock.skew(now, 950_000 + self.dice.below(100_000));
         host.wake = None;
         self.set_alarm(at);
         true

@@ -10,12 +10,13 @@ impl<S: Subject> World<S> {
     pub(super) fn client_turn(&mut self, client: u16) {
         let state = &mut self.clients[usize::from(client)];
         if state.current.is_none() {
+            let (lasting, mortal) = self.grains.split_at(self.plan.grains);
             match self.phase {
                 Phase::Safety => {
-                    state.begin(&self.grains, &mut self.transfers, &mut self.dice);
+                    state.begin(lasting, mortal, &mut self.transfers, &mut self.dice);
                 }
                 Phase::Ending if state.has_more() => {
-                    state.begin(&self.grains, &mut self.transfers, &mut self.dice);
+                    state.begin(lasting, mortal, &mut self.transfers, &mut self.dice);
                 }
                 Phase::Reading if !self.unread.is_empty() => {
                     let grain = self.unread.remove(0);
@@ -206,5 +207,6 @@ fn action(call: Call) -> &'static str {
     match call.action {
         Action::Add(_) => "add",
         Action::Read => "read",
+        Action::Delete => "delete",
     }
 }
