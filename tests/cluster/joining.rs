@@ -3,7 +3,37 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
+use granary_tests::seed::{self, Random};
 use granary_tests::{Client, Cluster, Host, Request, built};
+
+use crate::writers::{self, Writers};
+
+#[test]
+fn calls_wait_while_the_first_other_host_joins_and_none_fails() {
+    let mut random = Random::new(seed::of_this_run());
+    let mut cluster = Cluster::start(1);
+    let host = &cluster.hosts[0];
+    host.deploy("counter");
+    host.deploy("probe-volatile");
+    assert_eq!(host.client().call("probe-volatile/v/add", "[5]").integer(), 5);
+    assert_eq!(
+        host.view()["cluster"]["configuration"],
+        0,
+        "nobody has joined: there is nothing to agree on"
+    );
+    let writers = Writers::start(&cluster, 4, 4, &mut random);
+    writers.until_acknowledged(200);
+    writers.take_longest();
+    cluster.join();
+    cluster.settle();
+    println!("the longest call while a host joined: {:?}", writers.take_longest());
+    writers.retarget(&cluster);
+    writers.until_acknowledged(200);
+    assert_eq!(writers.failures(), [""; 0], "joining fails no call");
+    let value = cluster.hosts[1].client().fetch("/v1/grains/probe-volatile/v/get");
+    assert_eq!(value.integer(), 5, "what was in memory only is there");
+    writers::check(&cluster, writers.stop());
+}
 
 #[test]
 fn a_token_is_good_for_one_host_and_a_folder_with_state_joins_nothing() {

@@ -1,6 +1,11 @@
 //! Any host answers for all.
 
+use std::time::Instant;
+
 use granary_tests::{Cluster, Request, built, wait};
+use serde_json::json;
+
+use crate::circles::{Places, assert_told_at_once};
 
 #[test]
 fn any_host_takes_any_call_deploys_for_all_and_knows_of_all_grains() {
@@ -49,6 +54,22 @@ fn grains_call_one_another_across_hosts_and_circles_are_refused_at_once() {
             .call(&format!("counter/from{key}/mirror"), &format!("[\"to{key}\"]"));
         reply.expect(200);
     }
+    // From one host to another and back to the grain that waits.
+    let mut places = Places::new(&cluster);
+    let mut told = Vec::new();
+    for round in 0..15 {
+        let [from, to] = [0, 1].map(|host| places.take((round + host) % 3));
+        let back = json!(["probe", from, "add", [1]]);
+        let mut client = cluster.hosts[(round / 3) % 3].client();
+        let began = Instant::now();
+        let call = json!(["probe", to, "call", back]).to_string();
+        let outcome = client.call(&format!("probe/{from}/call"), &call).value();
+        told.push(began.elapsed());
+        assert_eq!(outcome["value"]["code"], "deadlock", "{outcome}");
+        // The call didn't run, and its grain isn't waited for any more.
+        assert_eq!(client.call(&format!("probe/{from}/add"), "[1]").integer(), 1);
+    }
+    assert_told_at_once(told);
 }
 
 #[test]

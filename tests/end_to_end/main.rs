@@ -8,5 +8,6 @@ mod command_line;
 mod counter;
 mod errors;
 mod grains;
+mod logs;
 mod own_crate;
 mod upgrades;

@@ -138,6 +138,12 @@ impl Client {
         self.open()?.get_mut().write_all(bytes)
     }
 
+    /// What else comes on this connection, line by line, until it ends: for replies that go on.
+    pub fn into_lines(self) -> impl Iterator<Item = String> {
+        let stream = self.stream.expect("a request was written");
+        stream.lines().map_while(Result::ok)
+    }
+
     /// Closes the connection, whatever was sent on it.
     pub fn close(&mut self) {
         self.stream = None;
