@@ -1,4 +1,4 @@
-//! What a cluster costs: a committed call on a host alone, in a cluster of one, and in a cluster of three on this machine, where two of three
+//! What a cluster costs: a committed call on a host alone, on one that nobody has joined, and in a cluster of three on this machine, where two of three
 //! calls are passed on to another host and each commit goes to all three.
 //!
 //! All hosts and the load generator share the processors, so rates say little; processor time and bytes for each call say what a cluster adds.
@@ -22,11 +22,11 @@ pub(crate) fn measure(is_quick: bool) -> Outcome<()> {
     let time = Duration::from_secs(if is_quick { 1 } else { 6 });
     println!("| hosts | connections | calls/s | p50 ms | p99 ms | processor us a call | bytes between hosts a call |");
     println!("|---|---|---|---|---|---|---|");
-    let alone = vec![Server::granary(&[])?];
+    let alone = vec![Server::granary_with(&[], &["--alone"])?];
     row("1, alone", &alone, time)?;
     drop(alone);
     let one = cluster(1)?;
-    row("1, a cluster", &one, time)?;
+    row("1, that nobody has joined", &one, time)?;
     drop(one);
     let three = cluster(3)?;
     row("3, a cluster", &three, time)?;

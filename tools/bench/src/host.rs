@@ -52,17 +52,10 @@ impl Server {
         let folder = tempfile::Builder::new()
             .prefix("granary-bench-")
             .tempdir_in(release_folder()?)?;
-        // What's measured of one host is a host alone, unless it's the cluster that is measured.
-        let alone = if flags.iter().any(|flag| flag.starts_with("--cluster")) {
-            &[][..]
-        } else {
-            &["--alone"]
-        };
         command
             .args(["up", "--listen", "127.0.0.1:0", "--data"])
             .arg(folder.path())
             .args(flags)
-            .args(alone)
             .env("GRANARY_LOG", "error");
         Server::start(command, folder)
     }

@@ -1,9 +1,10 @@
 //! Talks to a host.
 
+use std::io::Read;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use ureq::http::{Method, Request, StatusCode};
+use ureq::http::{Method, Request, Response, StatusCode};
 
 use crate::{Failure, Target};
 
@@ -11,6 +12,8 @@ use crate::{Failure, Target};
 const TIME_LIMIT: Duration = Duration::from_secs(90);
 /// The longest answer that is read.
 const ANSWER_LIMIT: u64 = 64 << 20;
+/// The longest stream that is read before the next one is begun.
+const STREAM_LIMIT: u64 = 1 << 30;
 
 /// A host to talk to.
 pub(crate) struct Client {
@@ -38,25 +41,50 @@ impl Client {
         }
     }
 
-    /// Sends one request. An answer that is an error is a [`Failure::Refused`] with the host's own words.
+    /// Sends one request. An answer that is an error is a [`Failure::Refused`] or [`Failure::NotNow`] with the host's own words.
     pub(crate) fn send(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Answer, Failure> {
-        let url = format!("{}{path}", self.target.host.trim_end_matches('/'));
-        let mut request = Request::builder().method(method).uri(&url);
-        if let Some(token) = &self.target.token {
-            request = request.header("authorization", format!("Bearer {token}"));
-        }
-        let request = request
-            .body(body)
-            .map_err(|error| Failure::Usage(format!("`{url}` is no URL of a host: {error}")))?;
-        let mut response = self.agent.run(request).map_err(|error| self.unreachable(&error))?;
+        let mut response = self.ask(method, path, None, body)?;
         let status = response.status();
         let read = response.body_mut().with_config().limit(ANSWER_LIMIT).read_to_string();
         let text = read.map_err(|error| self.unreachable(&error))?;
         if status.is_success() {
             Ok(Answer { status, text })
         } else {
-            Err(Failure::Refused(problem(status, &text)))
+            Err(refused(status, &text))
         }
+    }
+
+    /// The lines of an event stream, as they come: from its beginning, or behind the event with this id.
+    pub(crate) fn stream(&self, path: &str, last_id: Option<&str>) -> Result<impl Read + use<>, Failure> {
+        let mut response = self.ask(Method::GET, path, last_id, Vec::new())?;
+        let status = response.status();
+        if status == StatusCode::OK {
+            return Ok(response.into_body().into_with_config().limit(STREAM_LIMIT).reader());
+        }
+        let text = response.body_mut().read_to_string();
+        let text = text.map_err(|error| self.unreachable(&error))?;
+        Err(refused(status, &text))
+    }
+
+    fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        last_id: Option<&str>,
+        body: Vec<u8>,
+    ) -> Result<Response<ureq::Body>, Failure> {
+        let url = format!("{}{path}", self.target.host.trim_end_matches('/'));
+        let mut request = Request::builder().method(method).uri(&url);
+        if let Some(token) = &self.target.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        if let Some(id) = last_id {
+            request = request.header("last-event-id", id);
+        }
+        let request = request
+            .body(body)
+            .map_err(|error| Failure::Usage(format!("`{url}` is no URL of a host: {error}")))?;
+        self.agent.run(request).map_err(|error| self.unreachable(&error))
     }
 
     /// The JSON value at a path.
@@ -90,6 +118,15 @@ impl Answer {
     pub(crate) fn value(&self) -> Result<Value, Failure> {
         serde_json::from_str(&self.text)
             .map_err(|error| Failure::Refused(format!("the host's answer is no JSON: {error}")))
+    }
+}
+
+fn refused(status: StatusCode, text: &str) -> Failure {
+    let said = problem(status, text);
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        Failure::NotNow(said)
+    } else {
+        Failure::Refused(said)
     }
 }
 

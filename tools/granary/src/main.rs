@@ -12,6 +12,7 @@ mod drain;
 mod file;
 mod http_limits;
 mod inspect;
+mod logs;
 mod ls;
 mod membership;
 mod relocate;
@@ -52,6 +53,8 @@ enum Verb {
     Ls(ls::Ls),
     /// Shows what a host knows of a grain
     Inspect(inspect::Inspect),
+    /// Shows what guests wrote
+    Logs(logs::Logs),
     /// Examines a data folder that a host refuses to start on, and repairs it
     Repair(repair::Repair),
     /// Deletes a grain
@@ -93,6 +96,8 @@ struct Target {
 enum Failure {
     /// A guest or a host said no; the text says what and why.
     Refused(String),
+    /// A host can't do it now, and may soon.
+    NotNow(String),
     /// The command line makes no sense.
     Usage(String),
     /// Nobody answers.
@@ -102,7 +107,7 @@ enum Failure {
 impl Failure {
     fn code(&self) -> u8 {
         match self {
-            Failure::Refused(_) => 1,
+            Failure::Refused(_) | Failure::NotNow(_) => 1,
             Failure::Usage(_) => 2,
             Failure::Unreachable(_) => 3,
         }
@@ -111,7 +116,7 @@ impl Failure {
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (Failure::Refused(text) | Failure::Usage(text) | Failure::Unreachable(text)) = self;
+        let (Failure::Refused(text) | Failure::NotNow(text) | Failure::Usage(text) | Failure::Unreachable(text)) = self;
         f.write_str(text)
     }
 }
@@ -125,6 +130,7 @@ fn main() -> ExitCode {
         Verb::Call(call) => call.run(),
         Verb::Ls(ls) => ls.run(),
         Verb::Inspect(inspect) => inspect.run(),
+        Verb::Logs(logs) => logs.run(),
         Verb::Repair(repair) => repair.run(),
         Verb::Rm(rm) => rm.run(),
         Verb::Status(status) => status.run(),

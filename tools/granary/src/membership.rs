@@ -37,7 +37,7 @@ pub(crate) struct Membership {
     /// Hosts of one zone may fail together: copies are spread over zones
     #[arg(long, env = "GRANARY_ZONE", value_name = "NAME")]
     zone: Option<String>,
-    /// No cluster: nobody can join, nothing is sent, and a call costs a little less
+    /// No cluster: nobody can join, and no other host is listened for
     #[arg(long, env = "GRANARY_ALONE")]
     alone: bool,
 }

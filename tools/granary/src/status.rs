@@ -1,12 +1,14 @@
-//! `granary status`: a host and what is deployed on it.
+//! `granary status`: a host, its cluster as it sees it, and what is deployed.
+
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::Value;
 
 use crate::client::Client;
-use crate::{Failure, Target, inspect, ls};
+use crate::{Failure, Target, ls, units};
 
-/// Shows a host and what is deployed on it
+/// Shows a host, its cluster and what is deployed
 #[derive(Args, Debug)]
 pub(crate) struct Status {
     /// Prints JSON
@@ -23,17 +25,140 @@ impl Status {
         let modules = client.value("/v1/modules")?["modules"].take();
         if self.json {
             view["modules"] = modules;
-            inspect::print(&view, true);
-        } else {
-            inspect::print(&view, false);
-            modules.as_array().into_iter().flatten().for_each(print);
+            println!("{view}");
+            return Ok(());
         }
+        let modules = modules.as_array().into_iter().flatten();
+        let parts = [host(&view), cluster(&view), modules.map(module).collect()];
+        let parts: Vec<String> = parts
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .map(|part| part.join("\n"))
+            .collect();
+        println!("{}", parts.join("\n\n"));
         Ok(())
     }
 }
 
-fn print(module: &Value) {
-    let kind = format!("type {}", module["type"].as_str().unwrap_or_default());
+/// The host that answers.
+fn host(view: &Value) -> Vec<String> {
+    let up = Duration::from_millis(view["uptime_ms"].as_u64().unwrap_or(0));
+    let memory = &view["memory"];
+    let size = |name: &str| units::size(memory[name].as_u64().unwrap_or(0));
+    vec![
+        format!("host    {} at {}", word(view, "host"), word(view, "address")),
+        format!("runs    granary {}, for {}", word(view, "version"), units::span(up)),
+        format!(
+            "memory  {} of {}, {} grains",
+            size("taken_bytes"),
+            size("budget_bytes"),
+            memory["grains_in_memory"]
+        ),
+        format!(
+            "pages   found by {}: {}",
+            word(view, "dirty_tracking"),
+            word(view, "dirty_tracking_reason")
+        ),
+    ]
+}
+
+/// All hosts of the cluster, and how it is; nothing of a host alone.
+fn cluster(view: &Value) -> Vec<String> {
+    let cluster = &view["cluster"];
+    if cluster.is_null() {
+        return Vec::new();
+    }
+    let mut rows = vec![["  HOST", "ADDRESS", "STATE", "SLOTS", "GRAINS", "CPU", "MEMORY", "WAIT"].map(str::to_owned)];
+    let members = view["members"].as_array().into_iter().flatten();
+    rows.extend(members.map(|of| member(of, of["host"] == view["host"])));
+    let mut lines = table(&rows);
+    let copies = match cluster["slots_degraded"].as_u64() {
+        None => String::new(),
+        Some(0) => "; all slots have all their copies".to_owned(),
+        Some(1) => "; 1 slot lacks a copy".to_owned(),
+        Some(lacking) => format!("; {lacking} slots lack a copy"),
+    };
+    lines.push(format!("configuration {}{copies}", cluster["configuration"]));
+    lines
+}
+
+/// A host's row; a star marks the one that answers.
+fn member(member: &Value, answers: bool) -> [String; 8] {
+    let mark = if answers { '*' } else { ' ' };
+    let count = |name: &str| member[name].as_u64().map_or("-".to_owned(), |count| count.to_string());
+    let percent = |name: &str| {
+        member[name]
+            .as_u64()
+            .map_or("-".to_owned(), |permille| format!("{} %", permille / 10))
+    };
+    let wait = member["queue_wait_ms"]
+        .as_u64()
+        .map_or("-".to_owned(), |wait| format!("{wait} ms"));
+    let state = match (word(member, "state"), &member["in_configuration"]) {
+        (state @ ("alive" | "suspect"), Value::Bool(false)) => format!("{state}, not in yet"),
+        (state, _) => state.to_owned(),
+    };
+    [
+        format!("{mark} {}", word(member, "host")),
+        word(member, "address").to_owned(),
+        state,
+        count("slots"),
+        count("activations"),
+        percent("cpu_permille"),
+        percent("memory_permille"),
+        wait,
+    ]
+}
+
+/// Words to the left, figures to the right.
+fn table<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
+    const WORDS: usize = 3;
+    let widths: [usize; N] = std::array::from_fn(|at| rows.iter().map(|row| row[at].len()).max().unwrap_or(0));
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(widths).enumerate().map(|(at, (cell, width))| match at {
+            at if at < WORDS => format!("{cell:<width$}"),
+            _ => format!("{cell:>width$}"),
+        });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
+fn module(module: &Value) -> String {
+    let kind = format!("type {}", word(module, "type"));
     let line = format!("{kind:<24} revision {} {}", module["revision"], ls::upgrading(module));
-    println!("{}", line.trim_end());
+    line.trim_end().to_owned()
+}
+
+fn word<'a>(value: &'a Value, name: &str) -> &'a str {
+    value[name].as_str().unwrap_or("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_cluster_is_a_table_of_its_hosts() {
+        let view = json!({
+            "host": "aa",
+            "cluster": { "configuration": 7, "slots_degraded": 12 },
+            "members": [
+                { "host": "aa", "address": "10.0.0.1:7778", "state": "alive", "in_configuration": true, "slots": 4096,
+                  "activations": 12, "cpu_permille": 135, "memory_permille": 80, "queue_wait_ms": 3 },
+                { "host": "bb", "address": null, "state": "down", "in_configuration": true, "slots": 4096 },
+                { "host": "cc", "address": "10.0.0.3:7778", "state": "alive", "in_configuration": false, "slots": 0 },
+            ],
+        });
+        let says = [
+            "  HOST  ADDRESS        STATE              SLOTS  GRAINS   CPU  MEMORY  WAIT",
+            "* aa    10.0.0.1:7778  alive               4096      12  13 %     8 %  3 ms",
+            "  bb    -              down                4096       -     -       -     -",
+            "  cc    10.0.0.3:7778  alive, not in yet      0       -     -       -     -",
+            "configuration 7; 12 slots lack a copy",
+        ];
+        assert_eq!(cluster(&view), says);
+        assert!(cluster(&json!({ "host": "aa", "members": [{ "host": "aa" }] })).is_empty());
+    }
 }

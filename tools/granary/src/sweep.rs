@@ -19,6 +19,8 @@ use crate::client::Client;
 const BAR_INTERVAL: Duration = Duration::from_millis(100);
 /// How often there is a line where there is no bar.
 const LINE_INTERVAL: Duration = Duration::from_secs(2);
+/// How long hosts may take to agree on who is there, when one has died or come: longer than it takes them to notice.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Failures that are shown; the host keeps some more.
 const FAILURES_SHOWN: usize = 10;
 /// Characters between a bar's ends.
@@ -30,16 +32,27 @@ const INTERRUPTED: i32 = 130;
 pub(crate) fn run(client: &Client, kind: &str, quiet: bool) -> Result<Value, Failure> {
     let path = format!("/v1/modules/{}/upgrade", segment(kind));
     let started = leave_on_interrupt(kind.to_owned());
-    let mut status = client.send(Method::POST, &path, Vec::new())?.value()?;
+    let mut status = patiently(|| client.send(Method::POST, &path, Vec::new())?.value())?;
     started.store(true, Ordering::Relaxed);
     let mut shown = Shown::new(quiet);
     while status["running"] == true {
         shown.show(&status);
         std::thread::sleep(BAR_INTERVAL);
-        status = client.value(&path)?;
+        status = patiently(|| client.value(&path))?;
     }
     shown.end(&status);
     Ok(status)
+}
+
+/// Asks again while the hosts can't say: none of this has an effect twice.
+fn patiently(mut ask: impl FnMut() -> Result<Value, Failure>) -> Result<Value, Failure> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match ask() {
+            Err(Failure::NotNow(_)) if Instant::now() < deadline => std::thread::sleep(BAR_INTERVAL),
+            answer => return answer,
+        }
+    }
 }
 
 /// Says what a finished sweep could not move: exit code 1 if there is such.

@@ -40,6 +40,26 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     bytes.ok_or_else(|| format!("`{text}` is no size: its number can't be read"))
 }
 
+/// A duration for people: `12 s`, `5 min`, `3 h 20 min`, `2 d 5 h`.
+pub(crate) fn span(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..60 => format!("{seconds} s"),
+        seconds @ 60..3600 => format!("{} min", seconds / 60),
+        seconds @ 3600..86_400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        seconds => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+/// Bytes for people: `512 B`, `64.0 KiB`, `1.2 GiB`.
+pub(crate) fn size(bytes: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let unit = units.iter().find(|(_, shift)| bytes >> shift > 0);
+    unit.map_or_else(
+        || format!("{bytes} B"),
+        |(unit, shift)| format!("{:.1} {unit}", bytes as f64 / (1u64 << shift) as f64),
+    )
+}
+
 fn split(text: &str) -> (Option<u64>, &str) {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -49,6 +69,16 @@ fn split(text: &str) -> (Option<u64>, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn for_people() {
+        let shown = [59, 60, 12_000, 200_000].map(|seconds| span(Duration::from_secs(seconds)));
+        assert_eq!(shown, ["59 s", "1 min", "3 h 20 min", "2 d 7 h"]);
+        assert_eq!(
+            [0, 1023, 65_536, 1 << 30].map(size),
+            ["0 B", "1023 B", "64.0 KiB", "1.0 GiB"]
+        );
+    }
 
     #[test]
     fn durations() {
