@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 use self::figures::{STORAGE_FIGURES, UPGRADE_FIGURES};
 use self::membership::Membership;
 use crate::activation::{
-    Backlog, BacklogLimits, Budget, BudgetLimits, Catalog, Growing, Keeper, Meter, Parts, Records, Release,
+    Backlog, BacklogLimits, Budget, BudgetLimits, Catalog, Growing, Keeper, Meter, Parts, Records, Release, Stall,
     default_budget, fix_threshold,
 };
 use crate::clock::Clock;
@@ -251,6 +251,7 @@ async fn open_parts(config: &HostConfig, memory_bytes: u64) -> Result<Arc<Parts>
         release,
         budget,
         backlog,
+        stall: Stall::default(),
         restores: Semaphore::new(parallel_restores(config, memory_bytes)),
         waits: Arc::new(Mutex::new(WaitGraph::new())),
         clock: Clock::start(),

@@ -55,6 +55,8 @@ metrics! {
     growth_refusals: IntCounter = "granary_memory_growth_refusals_total";
     /// Requests refused since too many, or too large ones, waited on this host.
     backlog_refusals: IntCounter = "granary_backlog_refusals_total";
+    /// Turns that had to wait for room in the commit log.
+    log_stalls: IntCounter = "granary_log_stalls_total";
     /// Times that a grain whose turns fail again and again was made to rest before it was rebuilt, while requests waited.
     backoffs: IntCounter = "granary_backoffs_total";
     /// Grains brought into memory, also after a turn that failed.

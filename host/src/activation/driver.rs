@@ -433,7 +433,7 @@ impl Driver {
         let calls = TurnCalls::new(self, &request);
         self.parts.metrics.turns.inc();
         let may_commit = request.may_commit();
-        let admitted = match self.admit(may_commit) {
+        let admitted = match self.admit_soon(may_commit, &request).await {
             Ok(()) => self.translate(request, &residence.deployment).await,
             Err(failure) => Err(failure),
         };
@@ -473,13 +473,19 @@ impl Driver {
         if !may_commit {
             return Ok(());
         }
-        self.parts.storage.admit().map_err(|error| {
-            let code = match error {
-                StorageError::DiskReserve { .. } => Code::DiskReserve,
-                _ => Code::Overloaded,
-            };
-            CallFailure::before(code, error.to_string())
-        })
+        self.parts.storage.admit().map_err(not_admitted)
+    }
+
+    /// The same, after waiting for room in the commit log when that is all that is missing.
+    async fn admit_soon(&self, may_commit: bool, request: &Request) -> Result<(), CallFailure> {
+        let admitted = self.admit(may_commit);
+        if !may_commit || !matches!(&admitted, Err(failure) if failure.code == Code::Overloaded) {
+            return admitted;
+        }
+        self.parts.metrics.log_stalls.inc();
+        let left = Duration::from_nanos(request.deadline.nanos_since(self.parts.clock.time()));
+        let waited = self.parts.stall.wait(|| self.parts.storage.admit(), left).await;
+        waited.map_err(not_admitted)
     }
 
     /// Brings the state to the current revision.
@@ -566,6 +572,15 @@ impl Driver {
     pub(super) fn catalog(&self) -> Option<Arc<Catalog>> {
         self.catalog.upgrade()
     }
+}
+
+/// Nothing ran.
+fn not_admitted(error: StorageError) -> CallFailure {
+    let code = match error {
+        StorageError::DiskReserve { .. } => Code::DiskReserve,
+        _ => Code::Overloaded,
+    };
+    CallFailure::before(code, error.to_string())
 }
 
 impl std::fmt::Debug for Driver {

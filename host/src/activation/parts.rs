@@ -10,7 +10,7 @@ use granary_core::message::Token;
 use granary_core::waits::WaitGraph;
 use tokio::sync::{RwLock, RwLockReadGuard, Semaphore};
 
-use super::{Backlog, Budget, Records, Release};
+use super::{Backlog, Budget, Records, Release, Stall};
 use crate::clock::Clock;
 use crate::cluster;
 use crate::modules::Modules;
@@ -30,6 +30,8 @@ pub(crate) struct Parts {
     pub(crate) budget: Arc<Budget>,
     /// What waits for replies.
     pub(crate) backlog: Arc<Backlog>,
+    /// Who waits for room in the commit log.
+    pub(crate) stall: Stall,
     /// How many grains may come into memory at a time.
     pub(crate) restores: Semaphore,
     pub(crate) waits: Arc<Mutex<WaitGraph>>,

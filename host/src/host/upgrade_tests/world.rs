@@ -12,7 +12,7 @@ use granary_core::message::Reply;
 use granary_core::waits::WaitGraph;
 use tokio::sync::{RwLock, Semaphore};
 
-use crate::activation::{Backlog, BacklogLimits, Budget, BudgetLimits, Catalog, Meter, Parts, Records, Release};
+use crate::activation::{Backlog, BacklogLimits, Budget, BudgetLimits, Catalog, Meter, Parts, Records, Release, Stall};
 use crate::clock::Clock;
 use crate::modules::Modules;
 use crate::router::{Invocation, Router, UpgradeStatus};
@@ -160,6 +160,7 @@ impl World {
             storage: storage.clone(),
             budget: Budget::new(limits, meter, metrics.clone()),
             backlog,
+            stall: Stall::default(),
             restores: Semaphore::new(4),
             engine,
             tracking,
