@@ -12,7 +12,7 @@ use granary_core::id::{GrainId, HostId, ModuleHash};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{Edited, Handle, Topic, decode, encode, question};
-use crate::modules::{Agree, Agreeing, Change, Modules, Table};
+use crate::modules::{Agree, Agreed, Agreeing, Change, Modules, Table};
 
 /// How long an agreement may take.
 const AGREE_PATIENCE: Duration = Duration::from_secs(10);
@@ -57,8 +57,6 @@ pub(super) struct Revisions {
 pub(super) struct Follower {
     revisions: Arc<Revisions>,
     modules: Modules,
-    /// The version that the modules are at.
-    adopted: tokio::sync::Mutex<u64>,
 }
 
 impl Revisions {
@@ -113,7 +111,7 @@ impl Revisions {
     }
 
     /// What is agreed on then, unless too few hosts answer in time.
-    async fn edit_within(&self, patience: Duration, change: Change) -> Option<Table> {
+    async fn edit_within(&self, patience: Duration, change: Change) -> Option<Agreed> {
         let Ok((version, bytes)) = tokio::time::timeout(patience, self.agree(change)).await else {
             self.cluster.close(table_id(), None);
             return None;
@@ -123,7 +121,8 @@ impl Revisions {
         if is_news {
             self.tell_all(version, &bytes).await;
         }
-        Some(decode(&bytes).unwrap_or_default())
+        let table = decode(&bytes).unwrap_or_default();
+        Some(Agreed { version, table })
     }
 
     /// Hosts that don't answer catch up later.
@@ -139,7 +138,7 @@ impl Revisions {
 }
 
 impl Agree for Revisions {
-    fn edit(&self, change: Change) -> Agreeing<'_, Result<Table, CallFailure>> {
+    fn edit(&self, change: Change) -> Agreeing<'_, Result<Agreed, CallFailure>> {
         Box::pin(async move {
             self.edit_within(AGREE_PATIENCE, change).await.ok_or_else(|| CallFailure {
                 committed: Committed::Unknown,
@@ -151,10 +150,10 @@ impl Agree for Revisions {
         })
     }
 
-    fn read(&self) -> Agreeing<'_, Result<Table, CallFailure>> {
+    fn read(&self) -> Agreeing<'_, Result<Agreed, CallFailure>> {
         Box::pin(async move {
-            let table = self.edit_within(READ_PATIENCE, Arc::new(|_| None)).await;
-            table.ok_or_else(|| {
+            let agreed = self.edit_within(READ_PATIENCE, Arc::new(|_| None)).await;
+            agreed.ok_or_else(|| {
                 CallFailure::before(
                     Code::NoQuorum,
                     "too few hosts have answered to say whether this type is deployed",
@@ -178,11 +177,7 @@ impl Agree for Revisions {
 
 impl Follower {
     pub(super) fn new(revisions: Arc<Revisions>, modules: Modules) -> Arc<Follower> {
-        Arc::new(Follower {
-            revisions,
-            modules,
-            adopted: tokio::sync::Mutex::default(),
-        })
+        Arc::new(Follower { revisions, modules })
     }
 
     /// Answers another host.
@@ -201,6 +196,7 @@ impl Follower {
     /// Brings what this host had before into the table, then keeps up with the others until the task is dropped.
     pub(super) async fn run(self: Arc<Self>) {
         while !self.begin().await {
+            tracing::warn!("too few hosts answer to agree on the types' revisions: asking again");
             tokio::time::sleep(CATCH_UP).await;
         }
         let mut turn = 0;
@@ -234,20 +230,16 @@ impl Follower {
 
     /// Makes this host have the newest table that it has heard of. Whether it does.
     async fn follow(&self) -> bool {
-        let mut adopted = self.adopted.lock().await;
         let (version, bytes) = self.revisions.newest();
-        if version <= *adopted {
+        if version == 0 {
             return true;
         }
         let Some(table) = decode::<Table>(&bytes) else {
             tracing::error!(version, "the table of revisions can't be read: another release?");
             return false;
         };
-        match self.modules.adopt(&table).await {
-            Ok(()) => {
-                *adopted = version;
-                true
-            }
+        match self.modules.adopt(&Agreed { version, table }).await {
+            Ok(()) => true,
             Err(failure) => {
                 tracing::warn!(version, why = failure.detail, "a revision isn't ready here yet");
                 false

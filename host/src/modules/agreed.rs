@@ -11,7 +11,7 @@ use granary_core::api::{CallFailure, Code};
 use granary_core::id::{GrainType, ModuleHash, Revision};
 use tokio::sync::MutexGuard;
 
-use super::table::{Agree, Table};
+use super::table::{Agree, Agreed, Table};
 use super::{Deployment, Line, Modules, Shared, agree, deployment};
 use crate::clock;
 use crate::storage::{ModuleRecord, StorageError};
@@ -39,10 +39,9 @@ impl Modules {
         Ok(Table::of(&storage.revisions()?, &storage.currents()?))
     }
 
-    /// Makes this host have what was agreed on. Repeatable: what is here already costs nothing.
-    pub(crate) async fn adopt(&self, table: &Table) -> Result<(), CallFailure> {
-        let _one = self.shared.deploying.lock().await;
-        self.shared.adopt(table).await
+    /// Makes this host have what was agreed on, unless it has a newer version already.
+    pub(crate) async fn adopt(&self, agreed: &Agreed) -> Result<(), CallFailure> {
+        self.shared.adopt(agreed).await
     }
 
     /// A type's revisions; also of one that this host hasn't heard of, as it has just come or was cut off: then what the hosts
@@ -98,8 +97,8 @@ impl Shared {
     ) -> Result<(Arc<Deployment>, bool), CallFailure> {
         let module = ModuleHash(*blake3::hash(&bytes).as_bytes());
         // What others have deployed since is compared with, too.
-        let table = by.edit(Arc::new(|_| None)).await?;
-        self.adopt(&table).await?;
+        let agreed = by.edit(Arc::new(|_| None)).await?;
+        self.adopt(&agreed).await?;
         let (_, contract) = self.prepare(module, bytes.clone()).await?;
         let shared = self.clone();
         self.store(move || shared.storage.put_module(&bytes).map(drop)).await?;
@@ -115,11 +114,12 @@ impl Shared {
             let compared = current.map_or(Revision(0), |current| current.revision);
             let of = kind.clone();
             let change = move |table: &Table| table.deployed(&of, module, at_ms, compared);
-            let table = by.edit(Arc::new(change)).await?;
-            self.adopt(&table).await?;
-            let now = self.line(&kind).map(|line| line.current());
-            if let Some(now) = now.filter(|now| now.module == module) {
-                return Ok((now, true));
+            let agreed = by.edit(Arc::new(change)).await?;
+            self.adopt(&agreed).await?;
+            // Another host may have deployed the next one by now: this one is a revision all the same.
+            if let Some(made) = agreed.table.made(&kind, module, at_ms) {
+                let line = self.line(&kind).ok_or_else(|| self.missing(&kind))?;
+                return Ok((self.revision(&line, made.revision, module).await?, true));
             }
         }
         let detail = format!("others deploy `{kind}` at the same time: try again");
@@ -135,13 +135,28 @@ impl Shared {
     ) -> Result<Arc<Deployment>, CallFailure> {
         let of = kind.clone();
         let change = move |table: &Table| table.switched(&of, from, to);
-        let table = by.edit(Arc::new(change)).await?;
-        self.adopt(&table).await?;
+        let agreed = by.edit(Arc::new(change)).await?;
+        self.adopt(&agreed).await?;
         let line = self.line(kind).ok_or_else(|| self.missing(kind))?;
-        Ok(line.current())
+        let (records, current) = agreed.table.row(kind);
+        let record = records.iter().find(|record| record.revision == to);
+        match record.filter(|_| current == to) {
+            Some(record) => self.revision(&line, to, record.module).await,
+            None => {
+                let detail =
+                    format!("others have changed `{kind}` at the same time: look at its revisions, and try again");
+                Err(CallFailure::before(Code::Overloaded, detail))
+            }
+        }
     }
 
-    async fn adopt(self: &Arc<Self>, table: &Table) -> Result<(), CallFailure> {
+    /// Versions are adopted one after the other, and an older one never after a newer one: hosts that deploy at the same time tell one
+    /// another in any order. Not under the lock on deploys, which such hosts hold while they wait for each other to adopt.
+    async fn adopt(self: &Arc<Self>, Agreed { version, table }: &Agreed) -> Result<(), CallFailure> {
+        let mut adopted = self.adopted.lock().await;
+        if *version <= *adopted {
+            return Ok(());
+        }
         for kind in table.kinds() {
             let (records, current) = table.row(&kind);
             let line = self.line(&kind);
@@ -156,6 +171,7 @@ impl Shared {
             }
             self.adopt_type(&kind, line, records, new, current).await?;
         }
+        *adopted = *version;
         Ok(())
     }
 

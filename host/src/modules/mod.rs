@@ -25,7 +25,7 @@ use crate::wasm::{Engine, Module, ModuleError, Prepared};
 
 pub(crate) use self::line::{Line, Target};
 pub use self::stuck::{UpgradeFailure, UpgradeStatus};
-pub(crate) use self::table::{Agree, Agreeing, Change, Table};
+pub(crate) use self::table::{Agree, Agreed, Agreeing, Change, Table};
 
 /// A deployed revision of a type.
 #[derive(Clone)]
@@ -87,6 +87,8 @@ struct Shared {
     deploying: Mutex<()>,
     /// How revisions are numbered in a cluster; a host alone numbers them itself.
     agreement: OnceLock<Arc<dyn Agree>>,
+    /// The version of the agreed table that revisions are at. Held while they follow another.
+    adopted: Mutex<u64>,
     /// When an unknown type was last asked for among the hosts.
     asked: Mutex<Option<Instant>>,
 }
@@ -125,6 +127,7 @@ impl Modules {
             broken: RwLock::default(),
             deploying: Mutex::new(()),
             agreement: OnceLock::new(),
+            adopted: Mutex::default(),
             asked: Mutex::default(),
         };
         let modules = Modules {

@@ -32,6 +32,15 @@ struct Entry {
     follows: u32,
 }
 
+/// A version of the table that the hosts have agreed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Agreed {
+    /// Counted from 1; 0 before anything was agreed on.
+    pub(crate) version: u64,
+    /// What it says.
+    pub(crate) table: Table,
+}
+
 /// Makes the next version out of the present one, `None` when there's nothing to change. May be asked again after it was agreed on.
 pub(crate) type Change = Arc<dyn Fn(&Table) -> Option<Table> + Send + Sync>;
 
@@ -41,10 +50,10 @@ pub(crate) type Agreeing<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// How hosts agree on the table and get one another's modules.
 pub(crate) trait Agree: Send + Sync {
     /// Changes the table. Returns what is agreed on then.
-    fn edit(&self, change: Change) -> Agreeing<'_, Result<Table, CallFailure>>;
+    fn edit(&self, change: Change) -> Agreeing<'_, Result<Agreed, CallFailure>>;
 
     /// What is agreed on now.
-    fn read(&self) -> Agreeing<'_, Result<Table, CallFailure>>;
+    fn read(&self) -> Agreeing<'_, Result<Agreed, CallFailure>>;
 
     /// A module's bytes from a host that has them.
     fn fetch(&self, module: ModuleHash) -> Agreeing<'_, Option<Vec<u8>>>;
@@ -86,6 +95,14 @@ impl Table {
             follows: Revision(entry.follows),
         });
         (records.collect(), Revision(row.current))
+    }
+
+    /// The revision that a deploy of this module at this time has become, whatever has followed it.
+    pub(super) fn made(&self, kind: &GrainType, module: ModuleHash, at_ms: u64) -> Option<ModuleRecord> {
+        let (records, _) = self.row(kind);
+        records
+            .into_iter()
+            .find(|record| record.module == module && record.at_ms == at_ms)
     }
 
     /// With a module as the type's newest revision, unless it's current already, or another revision is than the one that it was
