@@ -11,8 +11,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
@@ -32,7 +31,7 @@ const LOOKS: u32 = 8;
 pub(super) async fn run<H: Inside>(
     api: Arc<Api<H>>,
     rest: axum::Router,
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     ends: Ends,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -101,7 +100,12 @@ pub(super) async fn run<H: Inside>(
 }
 
 /// Tells a client whose bytes can't be read as HTTP what is wrong with them.
-async fn explain<H: Inside>(api: &Api<H>, felt: Felt, ends: Ends, error: &hyper::Error) {
+async fn explain<H: Inside>(
+    api: &Api<H>,
+    felt: Felt<impl AsyncRead + AsyncWrite + Unpin>,
+    ends: Ends,
+    error: &hyper::Error,
+) {
     tracing::debug!(peer = %ends.peer, %error, "a connection ended");
     // A preface of HTTP/2 is the one thing that the library doesn't answer at all.
     let status = felt.kept_back.or(error.is_parse().then_some(505));
@@ -139,7 +143,7 @@ impl Reading {
 }
 
 /// Answers without a request: whoever is at the other end hears why the connection closes, if it still listens.
-pub(super) async fn last_words(mut stream: TcpStream, refusal: Refusal) {
+pub(super) async fn last_words(mut stream: impl AsyncRead + AsyncWrite + Unpin, refusal: Refusal) {
     let reply = refusal.into_bytes(request_id::fresh());
     // A client that doesn't take a kilobyte doesn't hear it. What it still sends is read for a moment: the system would
     // throw the reply away if the connection closed under it.

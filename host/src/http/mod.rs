@@ -38,6 +38,7 @@ mod grains;
 mod headers;
 mod inside;
 mod invoke;
+mod listener;
 mod logs;
 mod memory;
 mod metrics;

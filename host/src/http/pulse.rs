@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::wait::Wait;
 
@@ -107,16 +106,16 @@ impl Pulse {
 /// It also keeps back the HTTP library's own reply to what isn't HTTP, a bare status: whoever sent it gets a document that
 /// says what would have been right.
 #[derive(Debug)]
-pub(super) struct Felt {
-    pub(super) stream: TcpStream,
+pub(super) struct Felt<S> {
+    pub(super) stream: S,
     pub(super) pulse: Pulse,
     wait: Wait,
     /// The status of the reply that was kept back; the last of this connection.
     pub(super) kept_back: Option<u16>,
 }
 
-impl Felt {
-    pub(super) fn new(stream: TcpStream, pulse: Pulse) -> Felt {
+impl<S> Felt<S> {
+    pub(super) fn new(stream: S, pulse: Pulse) -> Felt<S> {
         Felt {
             stream,
             pulse,
@@ -142,7 +141,7 @@ impl Felt {
 /// What every reply of ours has among its headers.
 const REQUEST_ID: &[u8] = b"granary-request-id";
 
-impl AsyncRead for Felt {
+impl<S: AsyncRead + Unpin> AsyncRead for Felt<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let felt = &mut *self;
@@ -155,7 +154,7 @@ impl AsyncRead for Felt {
     }
 }
 
-impl AsyncWrite for Felt {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Felt<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if self.keep_back(buf) {
             return Poll::Ready(Ok(buf.len()));

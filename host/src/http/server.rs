@@ -2,14 +2,16 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use axum::http::HeaderValue;
 use granary_core::api::Code;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::AsyncWrite;
+use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -17,8 +19,9 @@ use tokio::task::JoinSet;
 use super::config::HttpConfig;
 use super::door::Door;
 use super::error::Refusal;
-use super::exchange::{Api, Ends};
+use super::exchange::Api;
 use super::inside::{Host, Inside};
+use super::listener::Listener;
 use super::memory::Memory;
 use super::metrics::Metrics;
 use super::peers::Peers;
@@ -111,7 +114,7 @@ pub(super) fn memory(config: &HttpConfig, metrics: &Metrics) -> Memory {
 
 /// [`serve`], whatever is inside.
 pub(super) async fn serve_api<H: Inside>(
-    listener: TcpListener,
+    mut listener: impl Listener,
     api: Arc<Api<H>>,
     shutdown: impl Future<Output = ()> + Send,
 ) {
@@ -133,7 +136,7 @@ pub(super) async fn serve_api<H: Inside>(
             Some(_) = turned_away.join_next() => continue,
             accepted = listener.accept() => accepted,
         };
-        let (stream, ends) = match accepted.and_then(prepared) {
+        let (stream, ends) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 no_room.pause_after(&error, &api.metrics).await;
@@ -155,8 +158,7 @@ pub(super) async fn serve_api<H: Inside>(
             if turned_away.len() < TURNED_AWAY_LIMIT {
                 turned_away.spawn(connection::last_words(stream, refusal));
             } else {
-                // As far as the system takes it at once.
-                let _ = stream.try_write(&refusal.into_bytes(request_id::fresh()));
+                write_at_once(stream, &refusal.into_bytes(request_id::fresh())).await;
             }
         }
     }
@@ -174,10 +176,13 @@ pub(super) async fn serve_api<H: Inside>(
     turned_away.shutdown().await;
 }
 
-fn prepared((stream, peer): (TcpStream, SocketAddr)) -> io::Result<(TcpStream, Ends)> {
-    stream.set_nodelay(true)?;
-    let local = stream.local_addr()?;
-    Ok((stream, Ends { local, peer }))
+/// Writes as much as the connection takes without waiting.
+async fn write_at_once(mut stream: impl AsyncWrite + Unpin, bytes: &[u8]) {
+    std::future::poll_fn(|cx| {
+        let _ = Pin::new(&mut stream).poll_write(cx, bytes);
+        Poll::Ready(())
+    })
+    .await;
 }
 
 /// Rests when the system has no room for a connection, and says so now and then.

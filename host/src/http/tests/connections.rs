@@ -14,7 +14,7 @@ fn hasty() -> HttpConfig {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn headers_that_stop_coming_are_a_slow_client() {
     let served = Served::with(hasty()).await;
     let mut wire = served.connect().await;
@@ -26,7 +26,7 @@ async fn headers_that_stop_coming_are_a_slow_client() {
     assert!(wire.is_closed().await);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn headers_that_trickle_are_a_slow_client() {
     let served = Served::with(hasty()).await;
     let mut wire = served.connect().await;
@@ -46,7 +46,7 @@ async fn headers_that_trickle_are_a_slow_client() {
         .expect("it is closed");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_body_that_stops_coming_is_a_slow_client() {
     let served = Served::with(hasty()).await;
     let mut wire = served.connect().await;
@@ -59,7 +59,7 @@ async fn a_body_that_stops_coming_is_a_slow_client() {
     assert!(served.calls().is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_connection_may_rest_longer_than_headers_may_take() {
     let served = Served::with(hasty()).await;
     let mut wire = served.connect().await;
@@ -69,7 +69,7 @@ async fn a_connection_may_rest_longer_than_headers_may_take() {
     assert!(wire.is_closed().await, "without a word");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_connection_on_which_nothing_comes_is_closed() {
     let served = Served::with(hasty()).await;
     let mut wire = served.connect().await;
@@ -77,7 +77,7 @@ async fn a_connection_on_which_nothing_comes_is_closed() {
     assert!(closed.await.expect("in time"), "without a word");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_call_may_take_longer_than_a_connection_may_rest() {
     let served = Served::with(hasty()).await;
     let mut wire = served.connect().await;
@@ -87,7 +87,7 @@ async fn a_call_may_take_longer_than_a_connection_may_rest() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn connections_beyond_the_limit_are_told_so() {
     let served = Served::with(HttpConfig {
         connection_limit: 1,
@@ -121,7 +121,7 @@ async fn connections_beyond_the_limit_are_told_so() {
         .expect("there is room again");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_stop_lets_open_requests_end_and_closes_the_rest() {
     let mut served = Served::start().await;
     let (mut busy, mut idle) = (served.connect().await, served.connect().await);
@@ -141,10 +141,10 @@ async fn a_stop_lets_open_requests_end_and_closes_the_rest() {
     assert_eq!((got.status, got.body.as_str()), (200, "\"waited\""));
     assert!(busy.is_closed().await);
     served.ended.await.unwrap();
-    assert!(tokio::net::TcpStream::connect(served.address).await.is_err());
+    assert!(served.dialer.connect().await.is_none());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_stop_waits_only_so_long() {
     let mut served = Served::with(HttpConfig {
         drain_timeout: Duration::from_millis(50),
@@ -165,7 +165,7 @@ async fn a_stop_waits_only_so_long() {
     assert_eq!(served.api.metrics.in_flight.get(), 0);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_client_that_leaves_is_counted_out() {
     let served = Served::start().await;
     let mut wire = served.connect().await;

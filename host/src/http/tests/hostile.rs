@@ -24,7 +24,7 @@ const NONSENSE: &[&str] = &[
     "POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n",
 ];
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_is_not_http_is_told_so_in_a_document() {
     let served = Served::start().await;
     let long = "y".repeat(40_000);
@@ -53,7 +53,7 @@ async fn what_is_not_http_is_told_so_in_a_document() {
     assert!(served.calls().is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_reply_that_is_on_its_way_comes_before_the_word_that_the_rest_is_nonsense() {
     let served = Served::start().await;
     let mut wire = served.connect().await;
@@ -66,7 +66,7 @@ async fn a_reply_that_is_on_its_way_comes_before_the_word_that_the_rest_is_nonse
     assert!(wire.is_closed().await);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_request_hidden_behind_another_is_not_answered() {
     let served = Served::start().await;
     let head = "POST /v1/grains/counter/a/add HTTP/1.1\r\nhost: localhost\r\n";
@@ -90,7 +90,7 @@ async fn a_request_hidden_behind_another_is_not_answered() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn broken_chunks_call_nothing() {
     let served = Served::start().await;
     let head = "POST /v1/grains/counter/a/add HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -109,7 +109,7 @@ async fn broken_chunks_call_nothing() {
     assert!(served.calls().is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn compressed_bodies_are_refused() {
     let served = Served::start().await;
     let mut wire = served.connect().await;
@@ -124,7 +124,7 @@ async fn compressed_bodies_are_refused() {
     assert!(served.calls().is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn who_does_not_read_its_reply_is_left() {
     let served = Served::with(HttpConfig {
         header_timeout: Duration::from_millis(80),
@@ -154,7 +154,7 @@ async fn who_does_not_read_its_reply_is_left() {
         .expect("its reply's memory is given back");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn who_reads_slowly_but_reads_gets_its_reply() {
     let served = Served::with(HttpConfig {
         header_timeout: Duration::from_millis(40),
@@ -172,7 +172,7 @@ async fn who_reads_slowly_but_reads_gets_its_reply() {
     assert_eq!(served.api.metrics.slow_readers.get(), 0);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn replies_share_the_memory_of_bodies() {
     let served = Served::with(HttpConfig {
         body_memory_limit: 20_000_000,
@@ -201,7 +201,7 @@ async fn half_a_body(served: &Served) -> Wire {
     wire
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn bodies_that_are_being_read_take_so_much_memory_and_no_more() {
     let served = Served::with(HttpConfig {
         body_memory_limit: 1_200_000,
@@ -250,7 +250,7 @@ async fn bodies_that_are_being_read_take_so_much_memory_and_no_more() {
         .expect("what broke off is given back");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn calls_beyond_the_limit_are_refused_and_other_paths_are_not() {
     let served = Served::with(HttpConfig {
         call_limit: 1,
@@ -278,7 +278,7 @@ async fn calls_beyond_the_limit_are_refused_and_other_paths_are_not() {
     assert_eq!(served.api.metrics.calls_refused.get(), 2);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn one_address_may_not_take_all_connections() {
     let served = Served::with(HttpConfig {
         peer_connection_limit: 1,
@@ -307,7 +307,7 @@ async fn one_address_may_not_take_all_connections() {
         .expect("there is room again");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn odd_targets_and_verbs_are_answered_like_others() {
     let served = Served::start().await;
     for (request, status, code) in [

@@ -21,7 +21,7 @@ fn written(served: &Served, kind: &str, message: &str) {
     });
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_last_records_come_with_their_host_and_who_did_not_answer() {
     let served = Served::start().await;
     let mut wire = served.connect().await;
@@ -53,7 +53,7 @@ async fn the_last_records_come_with_their_host_and_who_did_not_answer() {
     got.problem(400, "bad_arguments");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_stream_goes_on_where_the_one_before_was() {
     let served = Served::start().await;
     written(&served, "counter", "first");
@@ -87,7 +87,7 @@ async fn a_stream_goes_on_where_the_one_before_was() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_stream_ends_before_its_connection_has_rested_too_long() {
     let served = Served::with(HttpConfig {
         idle_timeout: Duration::from_millis(800),
@@ -105,7 +105,7 @@ async fn a_stream_ends_before_its_connection_has_rested_too_long() {
     assert_eq!(wire.ask("GET", "/healthz", "", "").await.status, 200);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn so_many_follow_and_no_more_until_one_leaves() {
     let served = Served::start().await;
     let mut following = Vec::new();

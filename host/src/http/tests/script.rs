@@ -1,5 +1,6 @@
 //! A host that answers by a script and remembers what it was asked.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,6 @@ use granary_core::id::{GrainKey, GrainName, GrainType, HostId, ModuleHash, Reque
 use granary_core::message::Reply;
 use prometheus::Registry;
 use serde_json::json;
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -21,7 +21,7 @@ use super::super::metrics::Metrics;
 use super::super::security::Security;
 use super::super::server::{memory, serve_api};
 use super::super::{HostFacts, HttpConfig};
-use super::wire::Wire;
+use super::wire::{Dialer, Wire, port};
 use crate::description::Contract;
 use crate::modules::RevisionSummary;
 use crate::router::{
@@ -47,7 +47,8 @@ pub(super) struct Script {
 /// A listener with a script behind it.
 pub(super) struct Served {
     pub(super) api: Arc<Api<Script>>,
-    pub(super) address: std::net::SocketAddr,
+    pub(super) address: SocketAddr,
+    pub(super) dialer: Dialer,
     stop: Option<oneshot::Sender<()>>,
     pub(super) ended: JoinHandle<()>,
 }
@@ -58,8 +59,8 @@ impl Served {
     }
 
     pub(super) async fn with(config: HttpConfig) -> Served {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], 7777));
+        let (listener, dialer) = port(address);
         let facts = HostFacts {
             host: HostId([0xcd; 16]),
             address,
@@ -88,13 +89,14 @@ impl Served {
         Served {
             api,
             address,
+            dialer,
             stop: Some(stop),
             ended,
         }
     }
 
     pub(super) async fn connect(&self) -> Wire {
-        Wire::connect(self.address).await
+        self.dialer.connect().await.expect("the host listens")
     }
 
     pub(super) fn stop(&mut self) {

@@ -1,14 +1,65 @@
-//! The other end of a socket: writes bytes, reads replies.
+//! The other end of a connection in memory: writes bytes, reads replies.
 
 use std::net::SocketAddr;
 
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
+use tokio::sync::mpsc;
+
+use super::super::exchange::Ends;
+use super::super::listener::Listener;
+
+/// What is on its way in each direction at most: a reader that stops is noticed.
+const BUFFER_BYTES: usize = 1 << 16;
+
+/// Takes connections that are made in memory.
+pub(super) struct Port {
+    address: SocketAddr,
+    coming: mpsc::Receiver<DuplexStream>,
+}
+
+/// Makes them.
+#[derive(Debug)]
+pub(super) struct Dialer {
+    address: SocketAddr,
+    port: mpsc::Sender<DuplexStream>,
+}
+
+/// A port in memory, and who connects to it.
+pub(super) fn port(address: SocketAddr) -> (Port, Dialer) {
+    let (port, coming) = mpsc::channel(1024);
+    (Port { address, coming }, Dialer { address, port })
+}
+
+impl Listener for Port {
+    type Stream = DuplexStream;
+
+    async fn accept(&mut self) -> std::io::Result<(DuplexStream, Ends)> {
+        let Some(stream) = self.coming.recv().await else {
+            // Nobody will connect any more, which is no error: the end comes in another way.
+            return std::future::pending().await;
+        };
+        let peer = SocketAddr::from(([127, 0, 0, 1], 50_000));
+        let local = self.address;
+        Ok((stream, Ends { local, peer }))
+    }
+}
+
+impl Dialer {
+    /// A connection, unless nobody listens.
+    pub(super) async fn connect(&self) -> Option<Wire> {
+        let (here, there) = duplex(BUFFER_BYTES);
+        self.port.send(there).await.ok()?;
+        Some(Wire {
+            stream: BufReader::new(here),
+            address: self.address,
+        })
+    }
+}
 
 /// A connection.
 pub(super) struct Wire {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<DuplexStream>,
     address: SocketAddr,
 }
 
@@ -21,11 +72,6 @@ pub(super) struct Got {
 }
 
 impl Wire {
-    pub(super) async fn connect(address: SocketAddr) -> Wire {
-        let stream = BufReader::new(TcpStream::connect(address).await.unwrap());
-        Wire { stream, address }
-    }
-
     /// Writes bytes as they are.
     pub(super) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
