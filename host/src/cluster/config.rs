@@ -1,6 +1,7 @@
 //! What a host can be told about its cluster.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// How a host takes part in a cluster. A host without this is alone: it has no copies elsewhere and listens for nobody.
 #[derive(Clone, Debug)]
@@ -17,6 +18,12 @@ pub struct ClusterConfig {
     pub zone: String,
     /// This host's share of the copies relative to the others', from 1. 100 by default.
     pub weight: u32,
+    /// A host that is silent for so long is taken out of the configuration, and the others make copies of what it kept. 60 s: a restart
+    /// takes less, and moving its copies costs more. As it is on the voter that proposes it.
+    pub remove_after: Duration,
+    /// A host that joins has to be there for so long before it's given its share: one that comes and goes would move its slots each time.
+    /// 3 s. As it is on the voter that proposes it.
+    pub join_after: Duration,
 }
 
 impl ClusterConfig {
@@ -29,6 +36,8 @@ impl ClusterConfig {
             seeds: Vec::new(),
             zone: String::new(),
             weight: 100,
+            remove_after: Duration::from_secs(60),
+            join_after: Duration::from_secs(3),
         }
     }
 }

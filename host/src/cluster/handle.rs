@@ -20,6 +20,7 @@ use granary_core::routing::Travel;
 use granary_core::slot::Slot;
 use tokio::sync::oneshot;
 
+use super::config::ClusterConfig;
 use super::journal::Journal;
 use super::keeping::{Keeping, tables_in};
 use super::link::{CallError, Link};
@@ -49,6 +50,8 @@ pub(crate) struct Start<'a> {
     pub(crate) link: Arc<dyn Link>,
     pub(crate) clock: Clock,
     pub(crate) seed: u64,
+    /// The address and times that an operator sets.
+    pub(crate) config: &'a ClusterConfig,
 }
 
 /// The notes on their way to an office that isn't open yet.
@@ -87,8 +90,12 @@ pub(crate) fn open(start: Start<'_>, handle: &Handle, inbox: Inbox) -> Result<Jo
         link,
         clock,
         seed,
+        config,
     } = start;
-    let settings = Settings::new(storage.host(), storage.incarnation(), cluster, seed);
+    let mut settings = Settings::new(storage.host(), storage.incarnation(), cluster, seed);
+    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    settings.chain.down_nanos = nanos(config.remove_after);
+    settings.chain.join_nanos = nanos(config.join_after);
     let mut machine = Cluster::new(settings);
     let mut tables = BTreeMap::new();
     let now = clock.time();

@@ -255,6 +255,7 @@ impl Station {
             link: self.quic.clone(),
             clock,
             seed,
+            config: &config,
         };
         let office = handle::open(start, &self.handle, inbox)?;
         let (members, prober) = Members::start(members::Start {

@@ -1,12 +1,17 @@
 //! The flags of `granary up` about its cluster; the same names stand in the section `[cluster]` of `granary.toml`, without `cluster-`.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use clap::Args;
 use granary_host::config::ClusterConfig;
 use serde::Deserialize;
 
+use crate::units;
 use crate::up::resolve;
+
+/// Suspicion takes some seconds, and hosts that came back are taken in again by then.
+const REMOVE_AFTER_LEAST: Duration = Duration::from_secs(5);
 
 /// See the file's text.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -37,6 +42,22 @@ pub(crate) struct Membership {
     /// Hosts of one zone may fail together: copies are spread over zones
     #[arg(long, env = "GRANARY_ZONE", value_name = "NAME")]
     zone: Option<String>,
+    /// A host that is silent for so long is taken out of the configuration, and its copies are made anew [default: 60s]
+    #[arg(
+        id = "cluster_remove_after",
+        long = "cluster-remove-after",
+        env = "GRANARY_CLUSTER_REMOVE_AFTER",
+        value_name = "DURATION"
+    )]
+    remove_after: Option<String>,
+    /// A host that joins gets its share of the grains when it has been there for so long [default: 3s]
+    #[arg(
+        id = "cluster_join_after",
+        long = "cluster-join-after",
+        env = "GRANARY_CLUSTER_JOIN_AFTER",
+        value_name = "DURATION"
+    )]
+    join_after: Option<String>,
     /// No cluster: nobody can join, and no other host is listened for
     #[arg(long, env = "GRANARY_ALONE")]
     alone: bool,
@@ -72,8 +93,25 @@ impl Membership {
         config.join = join;
         config.seeds = seeds;
         config.zone = self.zone.or(file.zone).unwrap_or_default();
+        if let Some(silence) = self.remove_after.or(file.remove_after) {
+            config.remove_after = remove_after(&silence)?;
+        }
+        if let Some(presence) = self.join_after.or(file.join_after) {
+            config.join_after = units::duration(&presence)?;
+        }
         Ok(Some(config))
     }
+}
+
+/// Not shorter than a host may be suspected: those that merely pause would lose their copies each time.
+fn remove_after(text: &str) -> Result<Duration, String> {
+    let silence = units::duration(text)?;
+    if silence < REMOVE_AFTER_LEAST {
+        return Err(format!(
+            "--cluster-remove-after {text} is too short: a host that pauses for less than {REMOVE_AFTER_LEAST:?} isn't even suspected"
+        ));
+    }
+    Ok(silence)
 }
 
 /// A free one when HTTP's is.
@@ -113,5 +151,21 @@ mod tests {
             ..none.clone()
         };
         assert!(none.settings(listens, http).unwrap().unwrap().join.is_none());
+    }
+
+    #[test]
+    fn the_silence_before_a_host_is_removed_can_be_set_and_is_not_shorter_than_a_pause() {
+        let http = "10.0.0.1:7777".parse().unwrap();
+        let after = |text: &str| {
+            let set = Membership {
+                remove_after: Some(text.to_owned()),
+                ..Membership::default()
+            };
+            set.settings(Membership::default(), http)
+                .map(|config| config.unwrap().remove_after)
+        };
+        assert_eq!(after("10m"), Ok(Duration::from_secs(600)));
+        assert!(after("1s").unwrap_err().contains("too short"));
+        assert!(after("soon").is_err());
     }
 }
