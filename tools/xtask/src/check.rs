@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::work::{in_words, run_quietly};
 use crate::workspace::{GUEST_TARGET, Workspace};
-use crate::{counts, guests, tidy};
+use crate::{counts, features, guests, tidy};
 
 /// Runs every check, also after one has failed, and says which did.
 pub(crate) fn run() -> Result<(), String> {
@@ -44,6 +44,7 @@ pub(crate) fn run() -> Result<(), String> {
             .cargo(&["doc", "--release", "--locked", "--workspace", "--no-deps"])
             .env("RUSTDOCFLAGS", "-D warnings"),
     ));
+    results.push(features::check(&workspace));
     results.push(tidy::run());
     results.push(counts::run(false));
     let failed: Vec<String> = results.into_iter().filter_map(Result::err).collect();

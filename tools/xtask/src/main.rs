@@ -7,9 +7,11 @@ mod bench;
 mod check;
 mod counts;
 mod demo;
+mod features;
 mod fuzz;
 mod guests;
 mod simulate;
+mod soak;
 mod test;
 mod tidy;
 mod work;
@@ -22,13 +24,14 @@ usage: cargo xtask VERB
 
   demo [--once]   build all, run a host, call a counter, kill -9 the host, show that nothing is lost; keeps serving
                   without --once (`cargo demo` is short for it)
-  test [FILTER]   every test of the project; a filter as for `cargo test`
+  test [NAME]...  every test of the project, or those with such a part in their name; --jobs N at the same time
   guests          build the guests of this repository for wasm32-wasip1
   check           what must hold before a merge: format, clippy, docs, tidy, counts
   tidy            the rules of this code base that no compiler knows
   counts          what core's machines take, against a committed file; --renew writes it
   fuzz TARGET     run a fuzz target of tests/fuzz; --seconds N, --keep what it learned
   simulate [ARGS] run seeds of a simulated cluster: --seeds N, --seed S, --mutation M, --whole
+  soak            long proofs and measurements, on a machine that is left alone: --minutes N
   bench [ARGS]    build all and print the table of measurements; --quick, --only CASE
 ";
 
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         ["counts", "--renew"] => counts::run(true),
         ["fuzz", rest @ ..] => fuzz::run(rest),
         ["simulate", rest @ ..] => simulate::run(rest),
+        ["soak", rest @ ..] => soak::run(rest),
         ["bench", rest @ ..] => bench::run(rest),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

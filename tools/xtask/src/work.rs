@@ -11,6 +11,30 @@ const LINES_KEPT: usize = 400;
 
 /// Runs `command` to its end. Its stdout is dropped.
 pub(crate) fn run_quietly(what: &str, command: &mut Command) -> Result<(), String> {
+    run(what, command.stdout(Stdio::null()))
+        .map(drop)
+        .map_err(|failed| failed.said)
+}
+
+/// Runs `command` to its end and returns what it wrote to stdout.
+pub(crate) fn run_for_output(what: &str, command: &mut Command) -> Result<String, Failed> {
+    run(what, command.stdout(Stdio::piped()))
+}
+
+/// A child that failed.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    /// What it was, and the end of what it wrote to stderr.
+    pub(crate) said: String,
+    /// What it wrote to stdout.
+    pub(crate) output: String,
+}
+
+fn run(what: &str, command: &mut Command) -> Result<String, Failed> {
+    let failed = |said| Failed {
+        said,
+        output: String::new(),
+    };
     let started = Instant::now();
     let mut line = ProgressLine::new(what);
     // cargo's progress bar tells how much there is to do; it is drawn for terminals only unless told otherwise.
@@ -19,10 +43,14 @@ pub(crate) fn run_quietly(what: &str, command: &mut Command) -> Result<(), Strin
         .env("CARGO_TERM_PROGRESS_WIDTH", "100");
     let mut child = command
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| format!("{what}: {:?} can't be started: {error}", command.get_program()))?;
+        .map_err(|error| failed(format!("{what}: {:?} can't be started: {error}", command.get_program())))?;
+    // Read beside stderr: a child whose pipe is full waits.
+    let output = child
+        .stdout
+        .take()
+        .map(|stdout| std::thread::spawn(|| read_all(stdout)));
     let mut said = VecDeque::new();
     if let Some(stderr) = child.stderr.take() {
         read_lines(stderr, |text| match progress_in(&text) {
@@ -36,13 +64,22 @@ pub(crate) fn run_quietly(what: &str, command: &mut Command) -> Result<(), Strin
             }
         });
     }
-    let status = child.wait().map_err(|error| format!("{what}: {error}"))?;
+    let status = child.wait().map_err(|error| failed(format!("{what}: {error}")))?;
+    let output = output.and_then(|reader| reader.join().ok()).unwrap_or_default();
     if !status.success() {
         line.end("✗", started.elapsed());
-        return Err(format!("{what} failed\n\n{}", Vec::from(said).join("\n")));
+        let said = format!("{what} failed\n\n{}", Vec::from(said).join("\n"));
+        return Err(Failed { said, output });
     }
     line.end("✓", started.elapsed());
-    Ok(())
+    Ok(output)
+}
+
+fn read_all(mut from: impl Read) -> String {
+    let mut bytes = Vec::new();
+    // What can't be read is missing from the output, and the child's status says more.
+    let _ = from.read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Calls `take` with each line, ended by newline or carriage return.
@@ -146,6 +183,13 @@ mod tests {
         let mut child = Command::new("sh");
         let error = run_quietly("a child", child.args(["-c", "echo reason >&2; exit 3"])).unwrap_err();
         assert!(error.contains("a child failed") && error.contains("reason"), "{error}");
+    }
+
+    #[test]
+    fn output_is_returned_beside_what_is_said() {
+        let mut child = Command::new("sh");
+        let output = run_for_output("a child", child.args(["-c", "echo said >&2; echo written"]));
+        assert_eq!(output.unwrap(), "written\n");
     }
 
     #[test]

@@ -21,6 +21,7 @@ const TOP_LEVEL: &[&str] = &[
     "LICENSE",
     "README.md",
     "clippy.toml",
+    "deny.toml",
     "docs",
     "examples",
     "guest-sdk",

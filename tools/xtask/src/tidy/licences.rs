@@ -1,31 +1,33 @@
 //! Licences of everything that is linked or run: only those that ask for no more than being named.
 
+use std::path::Path;
+
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::Finding;
 use crate::workspace::{Workspace, metadata, text};
 
-const ALLOWED: &[&str] = &[
-    "0BSD",
-    "Apache-2.0",
-    "Apache-2.0 WITH LLVM-exception",
-    "BSD-2-Clause",
-    "BSD-3-Clause",
-    "BSL-1.0",
-    "CC0-1.0",
-    "ISC",
-    "MIT",
-    "MIT-0",
-    "Unicode-3.0",
-    "Unlicense",
-    "Zlib",
-];
+/// The part of deny.toml that is read here, in cargo-deny's format.
+#[derive(Debug, Deserialize)]
+struct Policy {
+    licenses: Licences,
+}
 
-/// A package whose licence asks for more, with what makes that no burden.
-const EXCEPTIONS: &[(&str, &str)] = &[
-    // Asks that its own files' source can be had: they are used as published, and are at crates.io.
-    ("foca", "MPL-2.0"),
-];
+#[derive(Debug, Deserialize)]
+struct Licences {
+    /// Good for any package.
+    allow: Vec<String>,
+    /// Good for one.
+    exceptions: Vec<Exception>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Exception {
+    #[serde(rename = "crate")]
+    name: String,
+    allow: Vec<String>,
+}
 
 pub(super) fn check(workspace: &Workspace) -> Result<Vec<Finding>, String> {
     // Dependencies of other platforms aren't ours, and aren't there without a network.
@@ -34,30 +36,47 @@ pub(super) fn check(workspace: &Workspace) -> Result<Vec<Finding>, String> {
     let all = metadata(&workspace.root, &[&filter[..], &["--offline"]].concat())
         .or_else(|_| metadata(&workspace.root, &filter))?;
     let packages = all["packages"].as_array().ok_or("cargo metadata names no packages")?;
-    Ok(packages.iter().filter_map(refused).collect())
+    let licences = read(&workspace.root)?;
+    Ok(packages
+        .iter()
+        .filter_map(|package| refused(package, &licences))
+        .collect())
 }
 
-fn refused(package: &Value) -> Option<Finding> {
-    let licence = text(&package["license"]);
-    if is_allowed(licence) || EXCEPTIONS.contains(&(text(&package["name"]), licence)) {
+fn read(root: &Path) -> Result<Licences, String> {
+    let path = root.join("deny.toml");
+    let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let policy: Policy = toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(policy.licenses)
+}
+
+fn refused(package: &Value, licences: &Licences) -> Option<Finding> {
+    let (name, licence) = (text(&package["name"]), text(&package["license"]));
+    let excepted = licences.exceptions.iter().filter(|exception| exception.name == name);
+    let allowed: Vec<&str> = excepted
+        .flat_map(|exception| &exception.allow)
+        .chain(&licences.allow)
+        .map(String::as_str)
+        .collect();
+    if is_allowed(licence, &allowed) {
         return None;
     }
-    let place = format!("{} {}", text(&package["name"]), text(&package["version"]));
+    let place = format!("{name} {}", text(&package["version"]));
     Some(Finding::new(
         place,
-        format!("its licence `{licence}` is not in the list (tools/xtask/src/tidy/licences.rs)"),
+        format!("its licence `{licence}` is not in deny.toml's list"),
     ))
 }
 
 /// Whether a choice of licences within an SPDX expression is allowed. `/` is the old way to write OR.
-fn is_allowed(expression: &str) -> bool {
+fn is_allowed(expression: &str, allowed: &[&str]) -> bool {
     let expression = expression.replace('/', " OR ");
     split(&expression, " OR ").iter().any(|choice| {
         split(choice, " AND ").iter().all(|part| {
             let part = part.trim();
             match part.strip_prefix('(').and_then(|part| part.strip_suffix(')')) {
-                Some(inner) => is_allowed(inner),
-                None => ALLOWED.contains(&part),
+                Some(inner) => is_allowed(inner, allowed),
+                None => allowed.contains(&part),
             }
         })
     })
@@ -86,6 +105,23 @@ fn split<'a>(text: &'a str, by: &str) -> Vec<&'a str> {
 mod tests {
     use super::*;
 
+    const ALLOWED: &[&str] = &["MIT", "Unicode-3.0", "Apache-2.0 WITH LLVM-exception"];
+
+    #[test]
+    fn an_exception_is_for_its_package() {
+        let licences = Licences {
+            allow: vec!["MIT".into()],
+            exceptions: vec![Exception {
+                name: "foca".into(),
+                allow: vec!["MPL-2.0".into()],
+            }],
+        };
+        let package = |name: &str| serde_json::json!({"name": name, "version": "1.0.0", "license": "MPL-2.0"});
+        assert_eq!(refused(&package("foca"), &licences), None);
+        let finding = refused(&package("other"), &licences).unwrap();
+        assert!(finding.message.contains("MPL-2.0"), "{finding:?}");
+    }
+
     #[test]
     fn one_allowed_choice_is_enough_and_all_parts_are_needed() {
         for good in [
@@ -95,10 +131,10 @@ mod tests {
             "(MIT OR GPL-3.0) AND Unicode-3.0",
             "Apache-2.0 WITH LLVM-exception",
         ] {
-            assert!(is_allowed(good), "{good}");
+            assert!(is_allowed(good, ALLOWED), "{good}");
         }
         for bad in ["", "GPL-3.0", "MIT AND GPL-3.0", "(GPL-2.0 OR GPL-3.0) AND MIT"] {
-            assert!(!is_allowed(bad), "{bad}");
+            assert!(!is_allowed(bad, ALLOWED), "{bad}");
         }
     }
 }
