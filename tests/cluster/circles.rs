@@ -3,21 +3,18 @@
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use granary_tests::occupied::occupy;
-use granary_tests::{Client, Cluster, Host, Reply, Request};
+use granary_tests::occupied::{Occupied, occupy, queued};
+use granary_tests::{Cluster, Host, Reply, Request, soak, wait};
 use serde_json::{Value, json};
 
 /// Within this time a circle is told, by the median of several: a single one may meet a machine that is busy with something else.
-pub(crate) const TOLD: Duration = Duration::from_millis(300);
-/// Each one, on any machine: half of the deadline.
-pub(crate) const TOLD_MOST: Duration = Duration::from_secs(5);
+/// Measured in soak; in an ordinary run the code tells, since a circle that isn't found ends with the deadline and its code.
+const TOLD: Duration = Duration::from_millis(300);
 /// So many transfers that met are enough to have a median,
 const CIRCLES: usize = 15;
 /// and in so many rounds there are as many on any machine.
 const ROUNDS: usize = 200;
 const START: i64 = 1000;
-/// How long those are busy that a circle waits for before it closes: longer than it takes to send all its calls.
-const BUSY_MS: u64 = 400;
 
 /// Two transfers that cross can only end when one of them gives way: soon, long before its deadline.
 #[test]
@@ -46,11 +43,9 @@ fn transfers_that_cross_between_hosts_end_at_once_and_no_money_is_lost_or_made()
         let both = [transfer(one, other, rounds), transfer(other, one, rounds + 1)];
         rounds += 1;
         for (reply, began, ended) in both.map(|thread| thread.join().unwrap()) {
-            let took = ended - began;
-            assert!(took < TOLD_MOST, "{took:?}");
             if reply.status != 200 {
                 reply.problem(508, "deadlock");
-                told.push(took);
+                told.push(ended - began);
             }
         }
     }
@@ -83,10 +78,7 @@ fn close_circles(hosts: usize) {
     // Which of a circle's calls is the one that fails depends on its grains: other ones each time.
     for round in 0..12 {
         let [firsts, seconds] = [0, 1].map(|_| (0..hosts).map(|host| places.take(host)).collect::<Vec<String>>());
-        let busy: Vec<Client> = seconds
-            .iter()
-            .map(|key| occupy(&cluster.hosts[0], key, BUSY_MS))
-            .collect();
+        let busy: Vec<Occupied> = seconds.iter().map(|key| occupy(&cluster.hosts[0], key)).collect();
         let call = |host: usize| {
             let next = json!(["probe", firsts[(host + 1) % hosts], "add", [1]]);
             let path = format!("probe/{}/call", firsts[host]);
@@ -97,11 +89,7 @@ fn close_circles(hosts: usize) {
             )
         };
         let calls: Vec<_> = (0..hosts).map(call).collect();
-        let closed = busy.into_iter().map(|mut client| {
-            client.read().unwrap().expect(200);
-            Instant::now()
-        });
-        let closed = closed.max().unwrap();
+        let closed = close(&cluster, &seconds, busy);
         let mut codes = Vec::new();
         for call in calls {
             let (reply, _, ended) = call.join().unwrap();
@@ -148,13 +136,9 @@ fn a_circle_with_a_call_that_was_passed_on_is_told_at_once() {
         let to = json!({ "type": "probe", "key": other, "host": ids[2] }).to_string();
         let moved = Request::new("POST", "/v1/cluster/move").body(to);
         cluster.hosts[1].client().send(&moved).expect(200);
-        let busy = [&busy_one, &busy_other].map(|key| occupy(&cluster.hosts[0], key, BUSY_MS));
+        let busy = [&busy_one, &busy_other].map(|key| occupy(&cluster.hosts[0], key));
         let calls = [call(&one, &busy_one, &other), call(&other, &busy_other, &one)];
-        let closed = busy.map(|mut client| {
-            client.read().unwrap().expect(200);
-            Instant::now()
-        });
-        let closed = closed.into_iter().max().unwrap();
+        let closed = close(&cluster, &[busy_one, busy_other], busy.into());
         for (reply, _, ended) in calls.map(|call| call.join().unwrap()) {
             if reply.value()["value"]["code"] == "deadlock" {
                 told.push(ended.saturating_duration_since(closed));
@@ -165,16 +149,25 @@ fn a_circle_with_a_call_that_was_passed_on_is_told_at_once() {
     assert_told_at_once(told);
 }
 
+/// Lets the busy grains at these keys go on once each is called, and says when the last of them has: then the circle is closed.
+fn close(cluster: &Cluster, keys: &[String], busy: Vec<Occupied>) -> Instant {
+    let mut client = cluster.hosts[0].client();
+    for key in keys {
+        wait::until_equal("the busy grain is called", 1, || queued(&mut client, key));
+    }
+    busy.into_iter().for_each(Occupied::release);
+    Instant::now()
+}
+
 /// By how long it took until each of some circles was told.
 pub(crate) fn assert_told_at_once(mut told: Vec<Duration>) {
     told.sort();
     let (median, longest) = (told[told.len() / 2], *told.last().unwrap());
-    println!(
+    let figure = format!(
         "{} circles were told, the median after {median:?}, the last after {longest:?}",
         told.len()
     );
-    assert!(median <= TOLD, "{told:?}");
-    assert!(longest < TOLD_MOST, "{told:?}");
+    soak::measured(&figure, median <= TOLD);
 }
 
 /// Calls, and says when it began and ended.

@@ -1,19 +1,17 @@
 //! Nothing acknowledged is lost when hosts die, freeze and come back.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use granary_tests::seed::{self, Random};
-use granary_tests::{Cluster, wait};
+use granary_tests::{Cluster, soak, wait};
 use serde_json::Value;
 
 use crate::writers::{self, Writers};
 
-/// A killed host's grains are served by another within this time, on a machine that has time for it.
+/// A killed host's grains are served by another within this time, on a machine that has time for it: measured in soak.
 const TAKEOVER: Duration = Duration::from_secs(5);
-/// On any machine.
-const TAKEOVER_MOST: Duration = Duration::from_secs(20);
-/// A host that is silent for a minute is taken out of the configuration; on any machine.
-const REMOVAL_MOST: Duration = Duration::from_secs(120);
+/// As often each client's calls are acknowledged after a death: each has keys on each host.
+const EACH: u64 = 20;
 
 #[test]
 fn hosts_are_killed_in_turn_and_nothing_acknowledged_is_lost() {
@@ -27,13 +25,10 @@ fn hosts_are_killed_in_turn_and_nothing_acknowledged_is_lost() {
         cluster.hosts[dies].kill();
         writers.retarget(&cluster);
         writers.take_longest();
-        let killed = Instant::now();
-        writers.until_acknowledged(500);
-        // Every thread gets on: each has keys on each host.
-        std::thread::sleep(TAKEOVER.saturating_sub(killed.elapsed()));
+        writers.until_all_get_on(EACH);
         let longest = writers.take_longest();
-        println!("round {round}: the longest call after a death took {longest:?}");
-        assert!(longest <= TAKEOVER_MOST, "{longest:?}");
+        let figure = format!("round {round}: the longest call after a death took {longest:?}");
+        soak::measured(&figure, longest <= TAKEOVER);
         cluster.hosts[dies].start_again();
         writers.retarget(&cluster);
         cluster.settle();
@@ -61,11 +56,11 @@ fn all_hosts_are_killed_at_once_and_nothing_acknowledged_is_lost() {
     writers::check(&cluster, ledger);
 }
 
-/// Its copies are gone with it: the others make new ones once it's out of the configuration, a minute later.
+/// Its copies are gone with it: the others make new ones once it's out of the configuration.
 #[test]
 fn a_wiped_host_comes_back_as_a_new_one_and_another_may_die_then() {
     let mut random = Random::new(seed::of_this_run());
-    let mut cluster = Cluster::start(3);
+    let mut cluster = Cluster::start_with(3, &["--cluster-remove-after", "10s"]);
     cluster.hosts[0].deploy("counter");
     let writers = Writers::start(&cluster, 4, 6, &mut random);
     writers.until_acknowledged(500);
@@ -75,7 +70,7 @@ fn a_wiped_host_comes_back_as_a_new_one_and_another_may_die_then() {
     cluster.wipe(2);
     assert_ne!(cluster.id(2), old, "an empty folder is a new host");
     writers.retarget(&cluster);
-    wait::within(REMOVAL_MOST, "the old host is out and its copies are made anew", || {
+    wait::until("the old host is out and its copies are made anew", || {
         let view = cluster.hosts[0].view();
         let members = view["members"].as_array().unwrap();
         let is_out = |member: &&Value| member["host"] == old.as_str() && member["in_configuration"] == true;
@@ -110,7 +105,6 @@ fn a_host_that_reaches_no_majority_takes_no_turns_and_goes_on_when_it_does_again
         (reply.status != 200).then_some(reply)
     });
     assert!([503, 504].contains(&reply.status), "{}", reply.text());
-    std::thread::sleep(Duration::from_secs(5));
     // What was there before can be read by those who can live with an old answer, and by nobody else.
     let get = granary_tests::Request::new("GET", "/v1/grains/counter/k2/get").header("granary-timeout", "2s");
     assert!([503, 504].contains(&client.send(&get).status));

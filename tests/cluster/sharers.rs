@@ -2,37 +2,56 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use granary_tests::Request;
 use granary_tests::history::{History, Seen};
 use granary_tests::seed::Random;
+use granary_tests::{Request, wait};
 
 use crate::targets::{Line, Targets};
 use crate::writers::{Failed, judged};
 
-const KEYS: u64 = 4;
+const KEYS: usize = 4;
 /// Of a hundred operations so many are reads.
 const READS_PERCENT: u64 = 30;
 
 /// Clients at work.
-pub(crate) struct Sharers(Vec<JoinHandle<BTreeMap<String, History>>>);
+pub(crate) struct Sharers {
+    threads: Vec<JoinHandle<BTreeMap<String, History>>>,
+    answered: Arc<Answered>,
+}
+
+/// Operations that were answered so far, by key.
+type Answered = [AtomicUsize; KEYS];
 
 impl Sharers {
     pub(crate) fn start(targets: &Arc<Targets>, threads: usize, random: &mut Random) -> Sharers {
         let clock = Instant::now();
+        let answered = Arc::new(Answered::default());
         let start = |_| {
-            let (targets, random) = (targets.clone(), random.fork());
-            std::thread::spawn(move || work(&targets, clock, random))
+            let (targets, answered, random) = (targets.clone(), answered.clone(), random.fork());
+            std::thread::spawn(move || work(&targets, &answered, clock, random))
         };
-        Sharers((0..threads).map(start).collect())
+        Sharers {
+            threads: (0..threads).map(start).collect(),
+            answered,
+        }
+    }
+
+    /// Waits until so many operations on each key are answered in all.
+    pub(crate) fn until_answered(&self, count: usize) {
+        let is_there = |key: &AtomicUsize| key.load(Ordering::Relaxed) >= count;
+        wait::until("each key's operations are answered", || {
+            self.answered.iter().all(is_there).then_some(())
+        });
     }
 
     /// After [`Targets::end`]. What was seen of each counter.
     pub(crate) fn histories(self) -> BTreeMap<String, History> {
         let mut all: BTreeMap<String, History> = BTreeMap::new();
-        for thread in self.0 {
+        for thread in self.threads {
             for (key, history) in thread.join().unwrap() {
                 all.entry(key).or_default().merge(history);
             }
@@ -41,12 +60,13 @@ impl Sharers {
     }
 }
 
-fn work(targets: &Targets, clock: Instant, mut random: Random) -> BTreeMap<String, History> {
+fn work(targets: &Targets, answered: &Answered, clock: Instant, mut random: Random) -> BTreeMap<String, History> {
     let now = || u64::try_from(clock.elapsed().as_nanos()).unwrap();
     let mut histories: BTreeMap<String, History> = BTreeMap::new();
     let mut line = Line::default();
     while !targets.is_over() {
-        let key = format!("s{}", random.below(KEYS));
+        let number = random.below(KEYS as u64) as usize;
+        let key = format!("s{number}");
         let adds = random.below(100) >= READS_PERCENT;
         let (method, body) = if adds { ("add", "[1]") } else { ("get", "[]") };
         let request = Request::new("POST", format!("/v1/grains/counter/{key}/{method}")).body(body);
@@ -62,6 +82,7 @@ fn work(targets: &Targets, clock: Instant, mut random: Random) -> BTreeMap<Strin
                     ended,
                     value,
                 });
+                answered[number].fetch_add(1, Ordering::Relaxed);
                 continue;
             }
             Ok(reply) => judged(&reply),

@@ -19,7 +19,8 @@ pub(crate) struct Writers {
 
 struct Shared {
     targets: Arc<Targets>,
-    acknowledged: AtomicU64,
+    /// By thread.
+    acknowledged: Vec<AtomicU64>,
     failures: Mutex<Vec<String>>,
     /// The longest that one call took until it was acknowledged, tries included, in milliseconds.
     longest_ms: AtomicU64,
@@ -35,7 +36,7 @@ impl Writers {
     pub(crate) fn start_at(targets: Arc<Targets>, threads: usize, keys: usize, random: &mut Random) -> Writers {
         let shared = Arc::new(Shared {
             targets,
-            acknowledged: AtomicU64::new(0),
+            acknowledged: (0..threads).map(|_| AtomicU64::new(0)).collect(),
             failures: Mutex::default(),
             longest_ms: AtomicU64::new(0),
         });
@@ -62,9 +63,27 @@ impl Writers {
         });
     }
 
+    /// Waits until each thread has so many more calls acknowledged, whatever host its keys are on.
+    pub(crate) fn until_all_get_on(&self, more: u64) {
+        let goals: Vec<u64> = self.counts().map(|count| count + more).collect();
+        wait::until("every client gets on", || {
+            self.counts()
+                .zip(&goals)
+                .all(|(count, goal)| count >= *goal)
+                .then_some(())
+        });
+    }
+
     /// Calls that were acknowledged so far.
     pub(crate) fn acknowledged(&self) -> u64 {
-        self.shared.acknowledged.load(Ordering::Relaxed)
+        self.counts().sum()
+    }
+
+    fn counts(&self) -> impl Iterator<Item = u64> {
+        self.shared
+            .acknowledged
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed))
     }
 
     /// Refusals so far, with their reasons.
@@ -107,7 +126,7 @@ fn write(shared: &Shared, thread: usize, keys: usize, mut random: Random) -> Led
                 known[key] = (value, 0);
                 ledger.acknowledge(&name, 1);
                 ledger.settle(&name, value).unwrap();
-                shared.acknowledged.fetch_add(1, Ordering::Relaxed);
+                shared.acknowledged[thread].fetch_add(1, Ordering::Relaxed);
                 let waited = u64::try_from(waiting.elapsed().as_millis()).unwrap();
                 shared.longest_ms.fetch_max(waited, Ordering::Relaxed);
                 waiting = Instant::now();

@@ -1,8 +1,6 @@
 //! Each way to fail that one host has: its status, its code, whether it left something, and that the next call works.
 
-use std::time::{Duration, Instant};
-
-use granary_tests::occupied::occupy;
+use granary_tests::occupied::{occupy, queued};
 use granary_tests::{Client, Host, Request, built, wait};
 use serde_json::json;
 
@@ -67,18 +65,17 @@ fn endless_recursion_hurts_its_own_turn_only() {
 #[test]
 fn a_turn_that_never_ends_is_ended() {
     let (_host, mut client) = probe_with(&["--turn-limit", "200ms"]);
-    let started = Instant::now();
     let problem = client
         .call("probe/a/spin_after_write", "[5]")
         .problem(500, "turn_timeout");
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
     assert_eq!(problem["committed"], "no");
     unharmed(&mut client);
 }
 
 #[test]
 fn a_turn_that_never_ends_does_not_stop_the_others() {
-    let (host, mut client) = probe_with(&["--turn-limit", "2s"]);
+    // None of them can end before the test does.
+    let (host, mut client) = probe_with(&["--turn-limit", "10m"]);
     let mut others = Vec::new();
     for key in ["s1", "s2", "s3", "s4"] {
         let mut other = host.client();
@@ -87,15 +84,9 @@ fn a_turn_that_never_ends_does_not_stop_the_others() {
             .unwrap();
         others.push(other);
     }
-    let started = Instant::now();
     for n in 2..12 {
         assert_eq!(client.call("probe/a/add", "[1]").integer(), n);
     }
-    assert!(
-        started.elapsed() < Duration::from_secs(2),
-        "ten calls beside spinning turns: {:?}",
-        started.elapsed()
-    );
 }
 
 #[test]
@@ -132,16 +123,10 @@ fn a_deadline_ends_the_waiting_and_not_the_turn() {
     let (_host, mut client) = probe_with(&[]);
     let slow = Request::new("POST", "/v1/grains/probe/b/spin_ms")
         .header("granary-timeout", "100ms")
-        .body("[1500]");
-    let started = Instant::now();
+        .body("[3000]");
     let problem = client.send(&slow).problem(504, "deadline");
-    assert!(
-        started.elapsed() < Duration::from_millis(1400),
-        "{:?}",
-        started.elapsed()
-    );
     assert_eq!(problem["committed"], "unknown");
-    // Behind it: its turn can't begin before its own deadline, so it surely did nothing.
+    // Behind it: its turn can't begin before its own deadline, so it surely did nothing. This also tells that the first turn goes on.
     let queued = Request::new("POST", "/v1/grains/probe/b/add")
         .header("granary-timeout", "100ms")
         .body("[1]");
@@ -175,19 +160,18 @@ fn timeouts_are_read_strictly() {
 #[test]
 fn a_full_mailbox_says_when_to_come_back() {
     let (host, mut client) = probe_with(&["--mailbox-messages", "4"]);
-    let _busy = occupy(&host, "b", 2000);
+    let busy = occupy(&host, "b");
     let mut waiting: Vec<Client> = (0..4).map(|_| host.client()).collect();
     for other in &mut waiting {
         other
             .write(&Request::new("POST", "/v1/grains/probe/b/add").body("[1]"))
             .unwrap();
     }
-    wait::until_equal("the mailbox is full", 4, || {
-        client.fetch("/v1/grains/probe/b").value()["queued"].as_u64().unwrap()
-    });
+    wait::until_equal("the mailbox is full", 4, || queued(&mut client, "b"));
     let reply = client.call("probe/b/add", "[1]");
     assert_eq!(reply.problem(429, "mailbox_full")["committed"], "no");
     assert!(reply.header("retry-after").is_some());
+    busy.release();
     let values: Vec<i64> = waiting
         .iter_mut()
         .map(|other| other.read().unwrap().integer())

@@ -1,20 +1,25 @@
 //! Ten thousand calls at a time to one key, from another process.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use granary_tests::occupied::occupy;
-use granary_tests::{Host, wait};
+use granary_tests::occupied::{occupy, queued};
+use granary_tests::{Host, soak, wait};
 use serde_json::Value;
 
 use crate::probe_with;
 
 const CALLS: usize = 10_000;
+/// As many wait for a grain at most.
+const MAILBOX: u64 = 1024;
 /// Floods after which the allocator has what it wants: 44 MB became 297, 349, 372 and 380 MB when this was tried.
 const WARMING: usize = 4;
+/// What is open besides the flood's connections: of this test, and of the host itself.
+const FEW: f64 = 8.0;
 
 /// What the flood came to.
 #[derive(Debug)]
@@ -32,8 +37,8 @@ impl Told {
 }
 
 /// Calls `add` with 1 from a process of its own, with as many open files as the system lets it have. `begin` is called when
-/// its connections are open.
-fn flood(host: &Host, key: &str, begin: impl FnOnce()) -> Told {
+/// its connections are open, `sent` when all that they can have at a time was sent.
+fn flood(host: &Host, key: &str, begin: impl FnOnce(), sent: impl FnOnce()) -> Told {
     let script = format!(
         "ulimit -n $(ulimit -H -n); exec {} {} probe/{key}/add '[1]' {CALLS}",
         env!("CARGO_BIN_EXE_flood"),
@@ -51,6 +56,10 @@ fn flood(host: &Host, key: &str, begin: impl FnOnce()) -> Told {
     assert_eq!(line, "ready\n");
     begin();
     child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    line.clear();
+    said.read_line(&mut line).unwrap();
+    assert_eq!(line, "sent\n");
+    sent();
     line.clear();
     said.read_line(&mut line).unwrap();
     assert!(child.wait().unwrap().success());
@@ -122,10 +131,18 @@ fn quiet_footprint(host: &Host) -> Footprint {
 
 /// A flood of a grain that is in the middle of a turn: as many as its mailbox holds wait, the others are told to come back.
 fn flood_occupied(host: &Host, key: &str) -> Told {
-    let mut busy = None;
-    let told = flood(host, key, || busy = Some(occupy(host, key, 6000)));
-    busy.unwrap().read().unwrap().expect(200);
-    told
+    let busy = RefCell::new(None);
+    let in_flight = || host.metric("granary_http_requests_in_flight").unwrap();
+    flood(
+        host,
+        key,
+        || *busy.borrow_mut() = Some(occupy(host, key)),
+        || {
+            wait::until_equal("the mailbox is full", MAILBOX, || queued(&mut host.client(), key));
+            wait::until_equal("all others are refused", true, || in_flight() <= MAILBOX as f64 + FEW);
+            busy.take().unwrap().release();
+        },
+    )
 }
 
 /// Sets a flag when dropped, also by a panic.
@@ -166,52 +183,47 @@ fn ten_thousand_calls_at_a_time_to_one_key_are_served_or_refused_and_none_is_los
         let told = flood_occupied(&host, "hot");
         if told.connections as usize == CALLS {
             // Each has a connection of its own, so all of them are there while the grain is busy.
-            assert_eq!(told.count("ok"), 1024, "a mailbox holds 1,024: {told:?}");
+            assert_eq!(told.count("ok"), MAILBOX, "{told:?}");
         }
         assert!(told.count("mailbox_full") > 0, "{told:?}");
         check(&host, "hot", &told);
         // The allocator keeps what the first floods took of it, and gives it back now and then; a host that holds on to something
         // goes on growing beyond the most that it took before.
         let mut before = quiet_footprint(&host);
-        for round in 1..=WARMING {
+        for round in 1..=soak::or(1, WARMING) {
             let key = format!("warming-{round}");
-            let told = flood(&host, &key, || {});
+            let told = flood(&host, &key, || {}, || {});
             check(&host, &key, &told);
             before = before.most(&quiet_footprint(&host));
         }
-        let told = flood(&host, "hot-again", || {});
+        let told = flood(&host, "hot-again", || {}, || {});
         check(&host, "hot-again", &told);
         let after = quiet_footprint(&host);
         println!("before {before:?}, after {after:?}");
         assert!(
-            after.descriptors <= before.descriptors * 1.05,
+            after.descriptors <= before.descriptors + FEW,
             "{before:?} became {after:?}"
         );
-        assert!(
+        soak::measured(
+            &format!("{before:?} became {after:?}"),
             after.resident_bytes <= before.resident_bytes * 1.05,
-            "{before:?} became {after:?}"
         );
         drop(ending);
         others.join().unwrap()
     });
     println!("another key meanwhile: {served} calls, the slowest took {slowest:?}");
-    assert!(
-        served > 0 && slowest < Duration::from_secs(10),
-        "{served} calls, {slowest:?}"
-    );
+    assert!(served > 0);
 }
 
 #[test]
 fn a_flood_beyond_the_limits_on_connections_and_calls_is_overloaded_and_passes() {
     let (host, mut client) = probe_with(&["--http-connections", "2000", "--http-calls", "500"]);
     assert_eq!(client.call("probe/other/add", "[0]").integer(), 0);
-    let told = flood(&host, "hot", || {
-        assert_eq!(
-            client.call("probe/other/add", "[1]").integer(),
-            1,
-            "who is connected is served"
-        );
-    });
+    let begin = || {
+        let value = client.call("probe/other/add", "[1]").integer();
+        assert_eq!(value, 1, "who is connected is served");
+    };
+    let told = flood(&host, "hot", begin, || {});
     assert!(told.count("overloaded") > 0, "{told:?}");
     client.close();
     wait::until_equal("the flood is gone", true, || footprint(&host).descriptors < 200.0);

@@ -1,27 +1,25 @@
 //! Several hosts of one cluster on this machine, as an operator starts them: the first founds it, the others join with tokens.
 
-use std::net::UdpSocket;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use serde_json::Value;
 
 use crate::host::signal;
 use crate::network::Network;
-use crate::{Host, Request, wait};
+use crate::{Host, Request, port, wait};
 
 /// A port of its own, which it keeps when it starts again: the others look for it there, or where the network says.
 fn start(network: Option<&Network>, flags: &[&str]) -> Host {
-    let listens = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut all = vec!["--cluster-listen".to_owned(), listens.to_string()];
+    let listens = port::own();
+    // Hosts that join here stay.
+    let mut all = ["--cluster-join-after", "200ms", "--cluster-listen"]
+        .map(str::to_owned)
+        .to_vec();
+    all.push(listens.to_string());
     if let Some(network) = network {
         all.extend(["--cluster-advertise".to_owned(), network.attach(listens).to_string()]);
     }
     let all: Vec<&str> = all.iter().map(String::as_str).chain(flags.iter().copied()).collect();
     Host::start_with(&all)
 }
-
-/// One cluster at a time: hosts that get no processor are called dead, and rightly so.
-static ALONE: Mutex<()> = Mutex::new(());
 
 /// See the file's text.
 #[derive(Debug)]
@@ -30,13 +28,21 @@ pub struct Cluster {
     pub hosts: Vec<Host>,
     /// Between them; nothing when they reach each other directly.
     pub network: Option<Network>,
-    _alone: MutexGuard<'static, ()>,
+    /// More flags for hosts that join.
+    flags: Vec<String>,
 }
 
 impl Cluster {
     /// So many hosts, all in the configuration and with their copies in place.
     pub fn start(count: usize) -> Cluster {
-        Cluster::of(|| start(None, &[])).grown(count)
+        Cluster::start_with(count, &[])
+    }
+
+    /// The same with more flags for each host.
+    pub fn start_with(count: usize, flags: &[&str]) -> Cluster {
+        let mut cluster = Cluster::of(|| start(None, flags));
+        cluster.flags = flags.iter().map(|&flag| flag.to_owned()).collect();
+        cluster.grown(count)
     }
 
     /// The same on a network that can lose what it carries.
@@ -57,18 +63,19 @@ impl Cluster {
 
     /// A cluster of a host that is in one already.
     pub fn of(start: impl FnOnce() -> Host) -> Cluster {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         Cluster {
             hosts: vec![start()],
             network: None,
-            _alone: alone,
+            flags: Vec::new(),
         }
     }
 
     /// One host more.
     pub fn join(&mut self) -> usize {
         let token = self.token();
-        self.hosts.push(start(self.network.as_ref(), &["--join", &token]));
+        let mut flags = vec!["--join", &token];
+        flags.extend(self.flags.iter().map(String::as_str));
+        self.hosts.push(start(self.network.as_ref(), &flags));
         self.hosts.len() - 1
     }
 

@@ -38,7 +38,7 @@ fn settings() -> Result<HostConfig, String> {
                 None => return Err("--cluster-listen comes first".to_owned()),
             },
             // It has joined before it was sabotaged.
-            "--join" => {}
+            "--join" | "--cluster-join-after" => {}
             "--dirty-tracking" if value == "compare" => config.snapshot.choice = Choice::Compare,
             "--dirty-tracking" => config.snapshot.choice = Choice::Userfaultfd,
             _ => return Err(format!("unknown: {flag}")),

@@ -77,7 +77,7 @@ pub const FLOORS: &[(&str, &str, u64)] = &[
 ];
 
 /// With whole hosts: from so many seeds on.
-pub const WHOLE_SEEDS: u64 = 48;
+pub const WHOLE_SEEDS: u64 = 12;
 
 /// With whole hosts: the least commits and reads of a seed that clients were told of.
 pub const WHOLE_OPERATIONS: u64 = 2_000;

@@ -1,8 +1,8 @@
 //! Many calls at a time from a process of its own: `flood ADDRESS PATH BODY CALLS`.
 //!
 //! It opens a connection for each call, as far as its limit on open files goes, uses each once so that the host has
-//! taken or refused it, says `ready`, and waits for a line. Then it sends all requests before it reads the first reply;
-//! what goes beyond comes in further rounds on the same connections. Says in a line of JSON what it did.
+//! taken or refused it, says `ready`, and waits for a line. Then it sends all requests before it reads the first reply, and says
+//! `sent`; what goes beyond comes in further rounds on the same connections. Says in a line of JSON what it did.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -44,6 +44,9 @@ fn main() {
             .iter_mut()
             .map(|client| client.write(&request).is_ok())
             .collect();
+        if left == calls {
+            println!("sent");
+        }
         for (client, sent) in clients.iter_mut().zip(sent) {
             match client.read() {
                 Ok(reply) => {

