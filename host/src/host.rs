@@ -12,6 +12,7 @@ mod upgrade_tests;
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -78,6 +79,9 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
+/// What a host's program awaits. Boxed here, so that all behind it is compiled with this crate, and not anew with each program.
+pub type HostFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
 /// A running host.
 pub struct Host {
     address: SocketAddr,
@@ -93,7 +97,11 @@ pub struct Host {
 
 impl Host {
     /// Opens storage, prepares guests and takes the address. Requests are served by [`Host::run_until`].
-    pub async fn start(config: HostConfig) -> Result<Host, StartError> {
+    pub fn start(config: HostConfig) -> HostFuture<Result<Host, StartError>> {
+        Box::pin(Host::open(config))
+    }
+
+    async fn open(config: HostConfig) -> Result<Host, StartError> {
         config
             .http
             .check(config.listen)
@@ -156,7 +164,11 @@ impl Host {
     }
 
     /// Serves until `shutdown`, then stops: no new requests, running turns to their end, all that grains hold into storage.
-    pub async fn run_until(mut self, shutdown: impl Future<Output = ()> + Send) -> Result<(), ServeError> {
+    pub fn run_until(self, shutdown: HostFuture<()>) -> HostFuture<Result<(), ServeError>> {
+        Box::pin(self.serve(shutdown))
+    }
+
+    async fn serve(mut self, shutdown: HostFuture<()>) -> Result<(), ServeError> {
         let served = http::serve(self.listener, self.http, shutdown).await;
         tracing::info!("stopping");
         self.catalog.parts.engine.stop_compiling();

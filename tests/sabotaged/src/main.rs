@@ -67,5 +67,5 @@ async fn serve(config: HostConfig) -> Result<(), String> {
     let stop = async move {
         terminate.recv().await;
     };
-    host.run_until(stop).await.map_err(|error| error.to_string())
+    host.run_until(Box::pin(stop)).await.map_err(|error| error.to_string())
 }

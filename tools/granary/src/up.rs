@@ -156,7 +156,9 @@ async fn serve(config: HostConfig) -> Result<(), Failure> {
             _ = interrupt.recv() => {}
         }
     };
-    host.run_until(shutdown).await.map_err(|error| refused(&error))
+    host.run_until(Box::pin(shutdown))
+        .await
+        .map_err(|error| refused(&error))
 }
 
 /// What is logged unless `GRANARY_LOG` says otherwise. The WASI library has a span at `info` for each call of a guest's, which
