@@ -106,8 +106,8 @@ impl Chaos {
 fn what_clients_saw_is_what_one_correct_host_could_have_shown_them() {
     let mut random = Random::new(seed::of_this_run());
     let cluster = Cluster::start_apart(number("GRANARY_CHAOS_HOSTS", soak::or(3, 5)) as usize);
-    cluster.hosts[0].deploy("counter");
-    cluster.hosts[0].deploy("bank");
+    cluster.deploy("counter");
+    cluster.deploy("bank");
     let targets = Arc::new(Targets::new(&cluster));
     let writers = Writers::start_at(targets.clone(), 3, 4, &mut random);
     let sharers = Sharers::start(&targets, 3, &mut random);

@@ -20,7 +20,7 @@ const START: i64 = 1000;
 #[test]
 fn transfers_that_cross_between_hosts_end_at_once_and_no_money_is_lost_or_made() {
     let cluster = Cluster::start(3);
-    cluster.hosts[0].deploy("bank");
+    cluster.deploy("bank");
     let mut client = cluster.hosts[0].client();
     let keys: Vec<String> = (0..12).map(|key| format!("a{key}")).collect();
     for key in &keys {
@@ -72,7 +72,7 @@ fn a_circle_over_three_hosts_is_found_once_and_told_at_once() {
 /// so the circle closes every time: then one of the calls in it has to fail, and only one.
 fn close_circles(hosts: usize) {
     let cluster = Cluster::start(3);
-    cluster.hosts[0].deploy("probe");
+    cluster.deploy("probe");
     let mut places = Places::new(&cluster);
     let mut told = Vec::new();
     // Which of a circle's calls is the one that fails depends on its grains: other ones each time.
@@ -114,7 +114,7 @@ fn close_circles(hosts: usize) {
 #[test]
 fn a_circle_with_a_call_that_was_passed_on_is_told_at_once() {
     let cluster = Cluster::start(3);
-    cluster.hosts[0].deploy("probe");
+    cluster.deploy("probe");
     let mut places = Places::new(&cluster);
     let ids: Vec<String> = (0..3).map(|at| cluster.id(at)).collect();
     let mut told = Vec::new();

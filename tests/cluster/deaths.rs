@@ -17,7 +17,7 @@ const EACH: u64 = 20;
 fn hosts_are_killed_in_turn_and_nothing_acknowledged_is_lost() {
     let mut random = Random::new(seed::of_this_run());
     let mut cluster = Cluster::start(3);
-    cluster.hosts[0].deploy("counter");
+    cluster.deploy("counter");
     let writers = Writers::start(&cluster, 8, 6, &mut random);
     for round in 0..6 {
         writers.until_acknowledged(500);
@@ -41,7 +41,7 @@ fn hosts_are_killed_in_turn_and_nothing_acknowledged_is_lost() {
 fn all_hosts_are_killed_at_once_and_nothing_acknowledged_is_lost() {
     let mut random = Random::new(seed::of_this_run());
     let mut cluster = Cluster::start(3);
-    cluster.hosts[0].deploy("counter");
+    cluster.deploy("counter");
     let writers = Writers::start(&cluster, 8, 6, &mut random);
     writers.until_acknowledged(1000);
     cluster.hosts.iter_mut().for_each(|host| host.kill());
@@ -61,7 +61,7 @@ fn all_hosts_are_killed_at_once_and_nothing_acknowledged_is_lost() {
 fn a_wiped_host_comes_back_as_a_new_one_and_another_may_die_then() {
     let mut random = Random::new(seed::of_this_run());
     let mut cluster = Cluster::start_with(3, &["--cluster-remove-after", "10s"]);
-    cluster.hosts[0].deploy("counter");
+    cluster.deploy("counter");
     let writers = Writers::start(&cluster, 4, 6, &mut random);
     writers.until_acknowledged(500);
     let old = cluster.id(2);
@@ -86,7 +86,7 @@ fn a_wiped_host_comes_back_as_a_new_one_and_another_may_die_then() {
 #[test]
 fn a_host_that_reaches_no_majority_takes_no_turns_and_goes_on_when_it_does_again() {
     let cluster = Cluster::start(3);
-    cluster.hosts[0].deploy("counter");
+    cluster.deploy("counter");
     for key in 0..12 {
         cluster.hosts[0]
             .client()

@@ -32,7 +32,7 @@ fn pages(client: &mut Client) -> Vec<String> {
 #[test]
 fn a_list_is_complete_without_one_of_three_hosts_and_refused_without_two() {
     let mut cluster = Cluster::start(3);
-    cluster.hosts[0].deploy("counter");
+    cluster.deploy("counter");
     for number in 0..KEYS {
         let path = format!("counter/{}/add", key(number));
         cluster.hosts[number % 3].client().call(&path, "[1]").expect(200);

@@ -24,7 +24,7 @@ fn messages(page: &Value) -> Vec<&str> {
 #[test]
 fn any_host_tells_and_follows_the_records_of_all_and_names_those_that_are_silent() {
     let mut cluster = Cluster::start(3);
-    cluster.hosts[0].deploy("probe");
+    cluster.deploy("probe");
     let mut places = Places::new(&cluster);
     let keys: Vec<String> = (0..3).map(|at| places.take(at)).collect();
     let ids: Vec<String> = (0..3).map(|at| cluster.id(at)).collect();

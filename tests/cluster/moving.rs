@@ -10,7 +10,7 @@ use crate::writers::{self, Writers};
 fn a_grain_moves_from_host_to_host_under_load_without_a_failed_call() {
     let mut random = Random::new(seed::of_this_run());
     let cluster = Cluster::start(3);
-    cluster.hosts[0].deploy("counter");
+    cluster.deploy("counter");
     let writers = Writers::start(&cluster, 4, 2, &mut random);
     writers.until_acknowledged(100);
     let mut longest = 0;
@@ -34,7 +34,7 @@ fn a_grain_moves_from_host_to_host_under_load_without_a_failed_call() {
 fn a_drained_host_is_left_by_all_grains_without_a_failed_call_and_can_be_stopped() {
     let mut random = Random::new(seed::of_this_run());
     let mut cluster = Cluster::start(4);
-    cluster.hosts[0].deploy("counter");
+    cluster.deploy("counter");
     let writers = Writers::start(&cluster, 6, 8, &mut random);
     writers.until_acknowledged(300);
     let drain = Request::new("POST", "/v1/cluster/drain");

@@ -18,7 +18,7 @@ fn all_hosts_restart_in_turn_and_no_call_under_a_key_fails() {
     let mut random = Random::new(seed::of_this_run());
     let mut cluster = Cluster::start(3);
     for guest in ["counter", "probe-volatile", "probe-relaxed"] {
-        cluster.hosts[0].deploy(guest);
+        cluster.deploy(guest);
     }
     // What isn't committed with each reply is written when its host stops in peace.
     let kept = ["probe-volatile", "probe-relaxed"];

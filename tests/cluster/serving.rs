@@ -44,9 +44,9 @@ fn any_host_takes_any_call_deploys_for_all_and_knows_of_all_grains() {
 #[test]
 fn grains_call_one_another_across_hosts_and_circles_are_refused_at_once() {
     let cluster = Cluster::start(3);
-    cluster.hosts[0].deploy("counter");
-    cluster.hosts[0].deploy("bank");
-    cluster.hosts[0].deploy("probe");
+    cluster.deploy("counter");
+    cluster.deploy("bank");
+    cluster.deploy("probe");
     for key in 0..20 {
         let from = &cluster.hosts[key % 3];
         let reply = from
@@ -75,8 +75,8 @@ fn grains_call_one_another_across_hosts_and_circles_are_refused_at_once() {
 #[test]
 fn grains_that_prefer_it_are_activated_where_they_are_called_first() {
     let cluster = Cluster::start(3);
-    cluster.hosts[0].deploy("presence-session");
-    cluster.hosts[0].deploy("presence-player");
+    cluster.deploy("presence-session");
+    cluster.deploy("presence-player");
     for number in 0..12 {
         let path = format!("presence-session/s{number}/heartbeat");
         let mut client = cluster.hosts[number % 3].client();

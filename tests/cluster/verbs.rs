@@ -7,7 +7,7 @@ use serde_json::Value;
 #[test]
 fn a_host_joins_gets_a_grain_is_drained_and_leaves_by_the_command_line() {
     let mut cluster = Cluster::start(3);
-    cluster.hosts[0].deploy("counter");
+    cluster.deploy("counter");
     let token = granary(&cluster.hosts[1], &["token", "--valid", "10m"]);
     let joining = ["--cluster-listen", "127.0.0.1:0", "--join", token.ok()];
     cluster.hosts.push(Host::start_with(&joining));

@@ -88,6 +88,18 @@ impl Cluster {
         host.start_again();
     }
 
+    /// Deploys one of this repository's guests under its own name, and waits until every host that runs has it ready: those that take
+    /// long to compile it aren't waited for by the deploy itself.
+    pub fn deploy(&self, guest: &str) {
+        self.running().next().unwrap().deploy(guest);
+        for host in self.running() {
+            wait::until("every host has the type", || {
+                let reply = host.client().fetch(&format!("/v1/modules/{guest}"));
+                (reply.status == 200).then_some(())
+            });
+        }
+    }
+
     /// A join token of the first host that runs.
     pub fn token(&self) -> String {
         let reply = self
