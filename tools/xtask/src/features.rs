@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use crate::test::{HOST_PACKAGES, SIMULATOR};
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, printed};
 
 /// The largest dependency: it and all that it needs have to be the same in both builds.
 const LARGEST: &str = "wasmtime-wasi";
@@ -34,17 +34,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<(), String> {
 /// A line for each package: name, version, features.
 fn tree(workspace: &Workspace, selection: &[&str]) -> Result<BTreeSet<String>, String> {
     let mut cargo = workspace.cargo(&["tree", "--locked", "--format", "{p} {f}", "--prefix", "none"]);
-    let output = cargo
-        .args(selection)
-        .output()
-        .map_err(|error| format!("cargo tree: {error}"))?;
-    if !output.status.success() {
-        return Err(format!(
-            "cargo tree failed:\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        ));
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
+    let text = printed("cargo tree", cargo.args(selection))?;
     Ok(text
         .lines()
         .map(|line| line.trim_end_matches(" (*)").trim_end().to_owned())

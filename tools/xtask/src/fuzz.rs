@@ -60,6 +60,18 @@ pub(crate) fn run(args: &[&str]) -> Result<(), String> {
     Ok(())
 }
 
+/// All targets: the folders of the corpus.
+pub(crate) fn targets(workspace: &Workspace) -> Result<Vec<String>, String> {
+    let corpus = workspace.root.join("tests/fuzz/corpus");
+    let folders = std::fs::read_dir(&corpus).map_err(|error| format!("{}: {error}", corpus.display()))?;
+    let mut targets: Vec<String> = folders
+        .flatten()
+        .map(|folder| folder.file_name().to_string_lossy().into_owned())
+        .collect();
+    targets.sort();
+    Ok(targets)
+}
+
 /// What to do.
 #[derive(Debug, PartialEq, Eq)]
 struct Order {

@@ -21,7 +21,6 @@ const FUZZ_PERCENT: u32 = 20;
 const SLICE: u64 = 250;
 /// The same for clusters of whole machines, of which each takes far longer.
 const WHOLE_SLICE: u64 = 4;
-const FUZZ_TARGETS: [&str; 6] = ["commit", "head", "http", "image", "log", "module"];
 /// Tests that are larger here, or that measure; the ones that say most first.
 const MEASURED: [&str; 10] = [
     "upgrades thousands_of_grains",
@@ -54,7 +53,7 @@ pub(crate) fn run(args: &[&str]) -> Result<(), String> {
         WHOLE_SLICE,
         time * WHOLE_PERCENT / 100,
     );
-    soak.fuzz(time * FUZZ_PERCENT / 100);
+    soak.fuzz(&fuzz::targets(&workspace)?, time * FUZZ_PERCENT / 100);
     soak.measured(&workspace, time.saturating_sub(began.elapsed()));
     println!("\nsoak: {}", in_words(began.elapsed()));
     soak.covered.iter().for_each(|line| println!("  {line}"));
@@ -102,17 +101,17 @@ impl Soak {
             .push(format!("{} {what}, {first} and following", next - first));
     }
 
-    fn fuzz(&mut self, time: Duration) {
-        let seconds = (time.as_secs() / FUZZ_TARGETS.len() as u64).max(1).to_string();
-        for target in FUZZ_TARGETS {
-            let order = [target, "--seconds", &seconds];
+    fn fuzz(&mut self, targets: &[String], time: Duration) {
+        let seconds = (time.as_secs() / targets.len().max(1) as u64).max(1).to_string();
+        for target in targets {
+            let order = [target.as_str(), "--seconds", &seconds];
             if let Err(error) = fuzz::run(&order) {
                 self.found
                     .push(format!("  cargo xtask fuzz {}: {error}", order.join(" ")));
             }
         }
         self.covered
-            .push(format!("fuzz targets {} for {seconds} s each", FUZZ_TARGETS.join(", ")));
+            .push(format!("fuzz targets {} for {seconds} s each", targets.join(", ")));
     }
 
     /// One after the other, since they measure; none is begun when the time is over.

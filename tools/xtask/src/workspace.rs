@@ -80,19 +80,24 @@ impl Workspace {
 
 /// What `cargo metadata` says of the workspace at `root`.
 pub(crate) fn metadata(root: &Path, args: &[&str]) -> Result<Value, String> {
-    let output = cargo()
+    let mut cargo = cargo();
+    cargo
         .current_dir(root)
-        .args(["metadata", "--format-version", "1", "--locked"])
-        .args(args)
+        .args(["metadata", "--format-version", "1", "--locked"]);
+    let text = printed("cargo metadata", cargo.args(args))?;
+    serde_json::from_str(&text).map_err(|error| format!("cargo metadata is not understood: {error}"))
+}
+
+/// What a short command prints, or what it says when it fails.
+pub(crate) fn printed(what: &str, command: &mut Command) -> Result<String, String> {
+    let output = command
         .output()
-        .map_err(|error| format!("cargo can't be started: {error}"))?;
+        .map_err(|error| format!("{what} can't be started: {error}"))?;
     if !output.status.success() {
-        return Err(format!(
-            "cargo metadata failed:\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        ));
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{what} failed ({}):\n{said}", output.status));
     }
-    serde_json::from_slice(&output.stdout).map_err(|error| format!("cargo metadata is not understood: {error}"))
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The text of a JSON string; empty for anything else.

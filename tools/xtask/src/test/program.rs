@@ -1,14 +1,14 @@
 //! Test programs as cargo builds them, and the tests that each has in it.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::case::Case;
 use crate::work::run_for_output;
-use crate::workspace::{Workspace, text};
+use crate::workspace::{Workspace, printed, text};
 
 /// A program with tests.
 #[derive(Debug)]
@@ -63,17 +63,12 @@ fn program(line: &str) -> Option<Program> {
 pub(super) fn cases(programs: &[Arc<Program>]) -> Result<Vec<Case>, String> {
     let mut cases = Vec::new();
     for program in programs {
-        let output = Command::new(&program.path)
+        let mut command = Command::new(&program.path);
+        command
             .args(["--list", "--format", "terse"])
             .current_dir(&program.folder)
-            .envs(super::case::libraries())
-            .stderr(Stdio::inherit())
-            .output()
-            .map_err(|error| format!("{}: {error}", program.path.display()))?;
-        if !output.status.success() {
-            return Err(format!("{} can't list its tests: {}", program.name, output.status));
-        }
-        let list = String::from_utf8_lossy(&output.stdout);
+            .envs(super::case::libraries());
+        let list = printed(&format!("the list of the tests of {}", program.name), &mut command)?;
         cases.extend(
             list.lines()
                 .filter_map(listed)
