@@ -112,14 +112,18 @@ fn a_deletion_that_is_acknowledged_without_effect_is_found() {
     assert_eq!(checkers.found().map(|found| found.invariant), Some("fresh reads"));
 }
 
-#[test]
-fn a_tombstone_that_a_replica_lacks_must_not_be_forgotten() {
-    let hosts: Vec<HostId> = (1..=3).map(|i| HostId([i; 16])).collect();
+/// Three hosts, and checkers of a grain whose first write has run.
+fn three_hosts() -> (Vec<HostId>, Checkers) {
     let mut checkers = Checkers::default();
     ran(&mut checkers, 0, 1, 1);
+    ((1..=3).map(|i| HostId([i; 16])).collect(), checkers)
+}
+
+/// A ballot of this host, and the record of its first accept.
+fn first_accept(host: HostId) -> (Ballot, Stored) {
     let ballot = Ballot {
         counter: 1,
-        host: hosts[0],
+        host,
         incarnation: 1,
     };
     let accept = Stored::Accept {
@@ -128,6 +132,13 @@ fn a_tombstone_that_a_replica_lacks_must_not_be_forgotten() {
         seq: 1,
         head: [1; 16],
     };
+    (ballot, accept)
+}
+
+#[test]
+fn a_tombstone_that_a_replica_lacks_must_not_be_forgotten() {
+    let (hosts, mut checkers) = three_hosts();
+    let (ballot, accept) = first_accept(hosts[0]);
     hosts[..2].iter().for_each(|host| checkers.stored(*host, accept));
     checkers.said(hosts[0], std::slice::from_ref(&hosts), Said::Forgets(GRAIN, [1; 16]));
     assert_eq!(checkers.found().map(|found| found.invariant), Some("tombstones"));
@@ -140,20 +151,8 @@ fn a_tombstone_that_a_replica_lacks_must_not_be_forgotten() {
 
 #[test]
 fn an_acknowledgement_without_a_quorum_of_disks_is_found() {
-    let hosts: Vec<HostId> = (1..=3).map(|i| HostId([i; 16])).collect();
-    let mut checkers = Checkers::default();
-    ran(&mut checkers, 0, 1, 1);
-    let ballot = Ballot {
-        counter: 1,
-        host: hosts[0],
-        incarnation: 1,
-    };
-    let accept = Stored::Accept {
-        grain: GRAIN,
-        ballot,
-        seq: 1,
-        head: [1; 16],
-    };
+    let (hosts, mut checkers) = three_hosts();
+    let (_, accept) = first_accept(hosts[0]);
     checkers.stored(hosts[0], accept);
     checkers.replied(&call(1, Action::Add(1)), 0, &[hosts], [1; 16], 1);
     assert_eq!(
