@@ -5,6 +5,8 @@
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -19,16 +21,13 @@ static TRIED: AtomicU16 = AtomicU16::new(0);
 
 /// A UDP port of the loopback address that nobody else uses.
 pub fn own() -> SocketAddr {
-    let folder = std::path::Path::new("/tmp/granary-test-ports");
-    std::fs::create_dir_all(folder).unwrap();
+    let folder = folder();
+    std::fs::create_dir_all(&folder).unwrap();
     let begin = (std::process::id() % u32::from(COUNT)) as u16;
     for _ in 0..COUNT {
         let tried = TRIED.fetch_add(1, Ordering::Relaxed) % COUNT;
         let port = FIRST + (begin + tried) % COUNT;
-        let Ok(lock) = File::create(folder.join(port.to_string())) else {
-            // Another user's.
-            continue;
-        };
+        let lock = File::create(folder.join(port.to_string())).unwrap();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         if lock.try_lock().is_ok() && UdpSocket::bind(address).is_ok() {
             LOCKS.lock().unwrap().push(lock);
@@ -36,6 +35,12 @@ pub fn own() -> SocketAddr {
         }
     }
     panic!("no port from {FIRST} to {} is free", FIRST + COUNT);
+}
+
+/// One for each user: nobody can lock another's files. Not below `TMPDIR`, which is another one for each test.
+fn folder() -> PathBuf {
+    let user = std::fs::metadata("/proc/self").unwrap().uid();
+    PathBuf::from(format!("/tmp/granary-test-ports-{user}"))
 }
 
 #[cfg(test)]
@@ -46,8 +51,7 @@ mod tests {
     fn ports_differ_and_stay_their_owners() {
         let [one, other] = [own(), own()];
         assert_ne!(one, other);
-        let path = format!("/tmp/granary-test-ports/{}", one.port());
-        let again = File::open(path).unwrap();
+        let again = File::open(folder().join(one.port().to_string())).unwrap();
         assert!(again.try_lock().is_err(), "it isn't locked");
         // It's free for the host that gets it.
         drop(UdpSocket::bind(one).unwrap());
