@@ -4,14 +4,12 @@ use std::net::TcpStream;
 use std::time::Instant;
 
 use granary_tests::occupied::{occupy, queued};
-use granary_tests::{Client, Host, Request, soak, wait};
+use granary_tests::{Client, Host, Request, procfs, soak, wait};
 
 use crate::{probe_with, refused, unchanged};
 
-fn resident_bytes(host: &Host) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", host.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.split_whitespace().next().unwrap().parse::<usize>().unwrap() << 10
+fn resident_bytes(host: &Host) -> u64 {
+    procfs::bytes(host.pid(), "VmRSS:")
 }
 
 /// 32 MiB, as the test below sets it.

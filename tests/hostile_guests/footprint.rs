@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
-use granary_tests::soak;
+use granary_tests::{procfs, soak};
 
 /// Evictions, the allocator and closed connections take their time; this long is for a slow, busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -30,27 +30,16 @@ pub(crate) struct Footprint {
 impl Footprint {
     /// Of a running process.
     pub(crate) fn of(pid: u32) -> Footprint {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let field = |name: &str| -> u64 {
-            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-            line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
-        };
-        let (mut memories, mut descriptors) = (0, 0);
-        for entry in fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten() {
-            let target = fs::read_link(entry.path()).unwrap_or_default();
-            let target = target.to_string_lossy();
-            // The log's segments are made as they are needed, up to its limit, and kept: whoever writes has it make them.
-            let is_storage = target.contains("/data/log/") || target.contains("/data/images/");
-            descriptors += u64::from(!is_storage);
-            if target.starts_with("/memfd:") {
-                // One that was closed meanwhile takes nothing.
-                memories += fs::metadata(entry.path()).map_or(0, |file| file.blocks() * 512);
-            }
-        }
+        let descriptors = procfs::descriptors(pid);
+        let memories = descriptors
+            .iter()
+            .filter(|(_, target)| target.to_string_lossy().starts_with("/memfd:"));
+        // One that was closed meanwhile takes nothing.
+        let taken = memories.map(|(entry, _)| fs::metadata(entry).map_or(0, |file| file.blocks() * 512));
         Footprint {
-            resident: field("RssAnon:") + field("RssFile:"),
-            memories,
-            descriptors,
+            resident: procfs::bytes(pid, "RssAnon:") + procfs::bytes(pid, "RssFile:"),
+            memories: taken.sum(),
+            descriptors: descriptors.len() as u64,
         }
     }
 

@@ -19,6 +19,7 @@ pub mod ledger;
 pub mod network;
 pub mod occupied;
 pub mod port;
+pub mod procfs;
 pub mod seed;
 pub mod soak;
 pub mod tool;
