@@ -12,6 +12,7 @@ mod drain;
 mod file;
 mod http_limits;
 mod inspect;
+mod logging;
 mod logs;
 mod ls;
 mod membership;

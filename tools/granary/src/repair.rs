@@ -27,7 +27,7 @@ pub(crate) struct Repair {
 
 impl Repair {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        crate::up::start_logging();
+        crate::logging::start()?;
         let refused = |error: StorageError| Failure::Refused(error.to_string());
         let repairing = Repairing::examine(&self.data).map_err(refused)?;
         let report = repairing.report().clone();

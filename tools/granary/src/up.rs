@@ -12,12 +12,11 @@ use granary_host::host::Host;
 use granary_host::snapshot::Choice;
 use granary_host::wasm::CompilerPlace;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 use crate::file::{self, File};
 use crate::http_limits::HttpLimits;
 use crate::membership::Membership;
-use crate::{COMPILE_CHILD, Failure, units};
+use crate::{COMPILE_CHILD, Failure, logging, units};
 
 /// Starts a host and serves until it's stopped
 #[derive(Args, Debug)]
@@ -83,7 +82,7 @@ impl Up {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let file = file::read(self.config.as_deref())?;
         let config = self.settings(file).map_err(Failure::Usage)?;
-        start_logging();
+        logging::start()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::Refused(format!("threads can't be started: {error}")))?;
         runtime.block_on(serve(config))
@@ -159,20 +158,6 @@ async fn serve(config: HostConfig) -> Result<(), Failure> {
     host.run_until(Box::pin(shutdown))
         .await
         .map_err(|error| refused(&error))
-}
-
-/// What is logged unless `GRANARY_LOG` says otherwise. The WASI library has a span at `info` for each call of a guest's, which
-/// would stand before every line of ours that comes of one, with its arguments.
-const LOG_DEFAULT: &str = "info,wasmtime_wasi=warn,wiggle=warn";
-
-/// Logs go to stderr; `GRANARY_LOG` filters them as `RUST_LOG` does elsewhere.
-pub(crate) fn start_logging() {
-    let filter = EnvFilter::try_from_env("GRANARY_LOG").unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
 }
 
 pub(crate) fn resolve(listen: &str) -> Result<SocketAddr, String> {
