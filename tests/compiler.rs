@@ -39,7 +39,7 @@ fn compiler_of(host: u32) -> u32 {
 }
 
 fn with_variables(variables: &[(&'static str, &'static str)]) -> Host {
-    let mut host = Host::prepared(&[]);
+    let mut host = Host::prepared(&[]).compiling();
     for (name, value) in variables {
         host.set_variable(name, value);
     }
@@ -130,7 +130,8 @@ fn inode(file: &Path) -> u64 {
 
 #[test]
 fn a_restart_compiles_nothing_unless_what_was_kept_is_damaged() {
-    let mut host = Host::start();
+    let mut host = Host::prepared(&[]).compiling();
+    host.start_again();
     host.deploy("counter");
     assert_eq!(host.client().call("counter/a/add", "[1]").integer(), 1);
     let file = compiled(&host).remove(0);

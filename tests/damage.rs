@@ -137,7 +137,8 @@ fn a_damaged_module_takes_its_type_and_no_other_until_it_is_deployed_again() {
 
 #[test]
 fn damaged_compiled_code_is_compiled_anew() {
-    let mut host = Host::start();
+    let mut host = Host::prepared(&[]).compiling();
+    host.start_again();
     host.deploy("counter");
     assert_eq!(host.client().call("counter/a/add", "[5]").integer(), 5);
     host.kill();

@@ -24,6 +24,11 @@ pub fn module_bytes(name: &str) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+/// The folder with the guests' machine code, if it was made beforehand.
+pub fn compiled() -> Option<PathBuf> {
+    named("GRANARY_GUESTS_COMPILED").map(existing)
+}
+
 /// The root of this repository.
 pub fn repository() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))

@@ -27,6 +27,7 @@ pub struct Host {
     wrapper: Vec<String>,
     sabotage: Option<&'static str>,
     variables: Vec<(&'static str, &'static str)>,
+    compiles: bool,
     child: Option<Child>,
     address: SocketAddr,
 }
@@ -53,6 +54,12 @@ impl Host {
     /// The same with a fault, see tests/sabotaged. Before the first start.
     pub fn sabotaged(mut self, fault: Option<&'static str>) -> Host {
         self.sabotage = fault;
+        self
+    }
+
+    /// The same without the guests' machine code, which others begin with. Before the first start.
+    pub fn compiling(mut self) -> Host {
+        self.compiles = true;
         self
     }
 
@@ -87,6 +94,7 @@ impl Host {
             wrapper: Vec::new(),
             sabotage: None,
             variables: Vec::new(),
+            compiles: false,
             child: None,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
         }
@@ -107,6 +115,9 @@ impl Host {
         } else {
             built::granary()
         };
+        if !self.compiles && !self.data().exists() {
+            self.take_machine_code();
+        }
         let mut words = self
             .wrapper
             .iter()
@@ -143,6 +154,18 @@ impl Host {
                 self.kill();
                 Err(self.log())
             }
+        }
+    }
+
+    /// Has the guests compiled, as a host has that knows these modules.
+    fn take_machine_code(&self) {
+        let Some(made) = built::compiled() else { return };
+        let own = self.data().join("compiled");
+        std::fs::create_dir_all(&own).unwrap();
+        for file in std::fs::read_dir(made).unwrap() {
+            let file = file.unwrap();
+            // With its mode: a key that others may read is none.
+            std::fs::copy(file.path(), own.join(file.file_name())).unwrap();
         }
     }
 

@@ -10,6 +10,7 @@ mod demo;
 mod features;
 mod fuzz;
 mod guests;
+mod host;
 mod simulate;
 mod soak;
 mod test;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::host::Host;
 use super::http::Connection;
+use crate::host::Host;
 use crate::work::in_words;
 
 const CLIENTS: usize = 16;

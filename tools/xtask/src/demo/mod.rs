@@ -3,15 +3,13 @@
 //! **Not here:** anything a user couldn't do by hand; each step is shown as the command that does it.
 
 mod burst;
-mod host;
 mod http;
 
 use std::path::Path;
 use std::time::Duration;
 
-use host::Host;
-
 use crate::guests;
+use crate::host::{self, Host};
 use crate::work::{in_words, run_quietly};
 use crate::workspace::Workspace;
 

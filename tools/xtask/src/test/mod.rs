@@ -5,6 +5,7 @@
 
 mod case;
 mod doc;
+mod machine_code;
 mod program;
 mod queue;
 mod report;
@@ -47,7 +48,8 @@ pub(crate) fn run_built(workspace: &Workspace, order: &Order) -> Result<(), Stri
     let programs = program::build(workspace)?;
     let mut cases = program::cases(&programs)?;
     cases.retain(|case| order.takes(&case.name()));
-    let queue = Queue::new(workspace, cases, order);
+    let machine_code = machine_code::folder(workspace)?;
+    let queue = Queue::new(workspace, cases, order, machine_code);
     let mut report = Report::new();
     queue.run(order.jobs(), |case, outcome| report.take(case, outcome));
     if order.filters.is_empty() {

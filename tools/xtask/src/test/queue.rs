@@ -33,7 +33,7 @@ pub(super) struct Queue {
 
 impl Queue {
     /// Orders the tests by how long they took last time.
-    pub(super) fn new(workspace: &Workspace, mut cases: Vec<Case>, order: &Order) -> Queue {
+    pub(super) fn new(workspace: &Workspace, mut cases: Vec<Case>, order: &Order, machine_code: PathBuf) -> Queue {
         let times = Times::read(workspace);
         // Of those that take the same time, or were never timed, the ones that run one at a time come first: they take the longest together.
         cases.sort_by_key(|case| Reverse((times.of(&case.name()), is_one(case))));
@@ -45,6 +45,7 @@ impl Queue {
                 workspace.target.join("release/sabotaged").into(),
             ),
             ("GRANARY_GUESTS", workspace.modules().into()),
+            ("GRANARY_GUESTS_COMPILED", machine_code.into()),
         ];
         variables.extend(order.variables.iter().map(|(name, value)| (*name, value.into())));
         Queue {

@@ -1,4 +1,4 @@
-//! The demo's own host: started, killed, started again, stopped.
+//! A host of xtask's own: started, killed, started again, stopped.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// Why serving ended.
 #[derive(Debug)]
-pub(super) enum Ended {
+pub(crate) enum Ended {
     /// Ctrl-C or SIGTERM came.
     Interrupted,
     /// The host is gone.
@@ -23,7 +23,7 @@ pub(super) enum Ended {
 
 /// A running host; killed when dropped.
 #[derive(Debug)]
-pub(super) struct Host {
+pub(crate) struct Host {
     child: Child,
     address: SocketAddr,
     start_time: Duration,
@@ -31,14 +31,14 @@ pub(super) struct Host {
 
 impl Host {
     /// Starts a host and waits until it serves.
-    pub(super) fn start(binary: &Path, data: &Path, listen: &str) -> Result<Host, String> {
+    pub(crate) fn start(binary: &Path, data: &Path, listen: &str) -> Result<Host, String> {
         let started = Instant::now();
         let mut child = Command::new(binary)
             .arg("up")
             .arg("--data")
             .arg(data)
             .args(["--listen", listen])
-            // The host's own log would drown the demo; what goes wrong is still shown.
+            // The host's own log would drown what is shown here; what goes wrong still is.
             .env("GRANARY_LOG", "error")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -59,22 +59,22 @@ impl Host {
     }
 
     /// Where it serves.
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// How long it took until it served.
-    pub(super) fn start_time(&self) -> Duration {
+    pub(crate) fn start_time(&self) -> Duration {
         self.start_time
     }
 
     /// Its process id.
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// SIGKILL.
-    pub(super) fn kill(&mut self) -> Result<(), String> {
+    pub(crate) fn kill(&mut self) -> Result<(), String> {
         self.child
             .kill()
             .and_then(|()| self.child.wait())
@@ -83,7 +83,7 @@ impl Host {
     }
 
     /// Waits for Ctrl-C, SIGTERM, or the end of the host.
-    pub(super) fn serve_until_interrupted(&mut self) -> Result<Ended, String> {
+    pub(crate) fn serve_until_interrupted(&mut self) -> Result<Ended, String> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -107,7 +107,7 @@ impl Host {
     }
 
     /// Lets it finish, then waits until it's gone.
-    pub(super) fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         let _ = Command::new("sh")
             .args(["-c", &format!("kill -TERM {}", self.pid())])
             .status();
