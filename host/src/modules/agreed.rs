@@ -5,6 +5,7 @@
 //! that is uploaded. Machine code never comes from another host.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use granary_core::api::{CallFailure, Code};
@@ -55,14 +56,18 @@ impl Modules {
         self.line(kind)
     }
 
-    /// As [`find`](Self::find), also when this host hasn't heard that this revision is current.
-    pub(crate) async fn find_at(&self, kind: &GrainType, revision: Revision) -> Result<Arc<Line>, CallFailure> {
-        let known = self.line(kind);
-        if known.as_ref().is_ok_and(|line| line.revision() == revision) {
-            return known;
+    /// As [`find`](Self::find), as of what somebody knows who has adopted this version of the table: a host that is behind doesn't make those
+    /// before it ask the others.
+    pub(crate) async fn find_as_of(&self, kind: &GrainType, version: u64) -> Result<Arc<Line>, CallFailure> {
+        if self.adopted() < version {
+            self.catch_up().await?;
         }
-        self.catch_up().await?;
         self.line(kind)
+    }
+
+    /// The version of the agreed table that this host's revisions are at; 0 before the first.
+    pub(crate) fn adopted(&self) -> u64 {
+        self.shared.adopted.load(Ordering::Acquire)
     }
 
     /// Has what was agreed on, also if nobody told.
@@ -153,8 +158,8 @@ impl Shared {
     /// Versions are adopted one after the other, and an older one never after a newer one: hosts that deploy at the same time tell one
     /// another in any order. Not under the lock on deploys, which such hosts hold while they wait for each other to adopt.
     async fn adopt(self: &Arc<Self>, Agreed { version, table }: &Agreed) -> Result<(), CallFailure> {
-        let mut adopted = self.adopted.lock().await;
-        if *version <= *adopted {
+        let _adopting = self.adopting.lock().await;
+        if *version <= self.adopted.load(Ordering::Acquire) {
             return Ok(());
         }
         for kind in table.kinds() {
@@ -171,7 +176,7 @@ impl Shared {
             }
             self.adopt_type(&kind, line, records, new, current).await?;
         }
-        *adopted = *version;
+        self.adopted.store(*version, Ordering::Release);
         Ok(())
     }
 

@@ -11,6 +11,7 @@ mod table;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock, RwLock, RwLockWriteGuard};
 use std::time::Instant;
 
@@ -87,8 +88,10 @@ struct Shared {
     deploying: Mutex<()>,
     /// How revisions are numbered in a cluster; a host alone numbers them itself.
     agreement: OnceLock<Arc<dyn Agree>>,
-    /// The version of the agreed table that revisions are at. Held while they follow another.
-    adopted: Mutex<u64>,
+    /// Held while revisions follow another version of the agreed table.
+    adopting: Mutex<()>,
+    /// The version that they are at.
+    adopted: AtomicU64,
     /// When an unknown type was last asked for among the hosts.
     asked: Mutex<Option<Instant>>,
 }
@@ -127,7 +130,8 @@ impl Modules {
             broken: RwLock::default(),
             deploying: Mutex::new(()),
             agreement: OnceLock::new(),
-            adopted: Mutex::default(),
+            adopting: Mutex::default(),
+            adopted: AtomicU64::default(),
             asked: Mutex::default(),
         };
         let modules = Modules {

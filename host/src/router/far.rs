@@ -42,9 +42,10 @@ pub(super) enum Ask {
         after: Option<String>,
         limit: usize,
     },
-    /// How far types are on the way to these revisions, with the grains divided like this.
+    /// How far types are on the way to these revisions, current by this version of the agreed table, with the grains divided like this.
     Upgrades {
         types: Vec<(String, u32)>,
+        version: u64,
         division: Division,
         wish: Wish,
     },
@@ -101,9 +102,12 @@ impl Router {
                 };
                 Told::Keys(page.ok().map(keys))
             }
-            Ask::Upgrades { types, division, wish } => {
-                Told::Upgrades(self.upgrades_here(&types, &division, wish).await)
-            }
+            Ask::Upgrades {
+                types,
+                version,
+                division,
+                wish,
+            } => Told::Upgrades(self.upgrades_here((&types, version), &division, wish).await),
             Ask::Logs { kind, key, after, most } => Told::Logs(self.logs_here(kind, key, after, most)?),
         };
         Some(encode(&told))

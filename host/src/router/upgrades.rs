@@ -64,6 +64,7 @@ impl Router {
                 .map(|line| (line.kind().as_str().to_owned(), line.revision().0));
             let asked = Ask::Upgrades {
                 types: types.collect(),
+                version: self.catalog.parts.modules.adopted(),
                 division: division.clone(),
                 wish,
             };
@@ -97,7 +98,7 @@ impl Router {
     /// What this host knows of its own share; nothing when grains are divided otherwise here, or one of the revisions isn't current.
     pub(super) async fn upgrades_here(
         &self,
-        types: &[(String, u32)],
+        (types, version): (&[(String, u32)], u64),
         division: &Division,
         wish: Wish,
     ) -> Option<Vec<SentUpgrade>> {
@@ -107,7 +108,7 @@ impl Router {
         let mut all = Vec::with_capacity(types.len());
         for (kind, revision) in types {
             let (kind, revision) = (GrainType::new(kind).ok()?, Revision(*revision));
-            let line = self.catalog.parts.modules.find_at(&kind, revision).await.ok()?;
+            let line = self.catalog.parts.modules.find_as_of(&kind, version).await.ok()?;
             if line.revision() != revision {
                 return None;
             }

@@ -81,6 +81,8 @@ pub struct Proposer {
     image_asked: bool,
     reads: VecDeque<Read>,
     attempts: u32,
+    /// How often promises were asked for with a higher ballot, since the first time.
+    outbids: u32,
     retry_at: Time,
 }
 
@@ -113,6 +115,7 @@ impl Proposer {
             image_asked: false,
             reads: VecDeque::new(),
             attempts: 0,
+            outbids: 0,
             retry_at: Time(0),
         }
     }
@@ -127,7 +130,8 @@ impl Proposer {
             Input::Assigned(set) => self.assigned(now, set, out),
             Input::Activate { have, preempts } => {
                 if matches!(self.phase, Phase::Cold) {
-                    (self.have, self.preempts, self.attempts) = (have, preempts, 0);
+                    (self.have, self.preempts) = (have, preempts);
+                    (self.attempts, self.outbids) = (0, 0);
                     self.prepare(now, out);
                 }
             }

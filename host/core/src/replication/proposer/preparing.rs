@@ -13,6 +13,9 @@ use crate::replication::messages::{Accepted, Ask, CommitHash, Payload, Proposal,
 use crate::replication::mutation::Mutation;
 use crate::time::Time;
 
+/// How far above what it has seen a proposer asks at most, as a power of two.
+const LEAP_MOST: u32 = 10;
+
 /// Promises as they come in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Preparing {
@@ -33,7 +36,9 @@ impl Proposer {
     /// Cold -> Preparing, or once more with a higher ballot.
     pub(super) fn prepare(&mut self, now: Time, out: &mut Vec<Output>) {
         self.seen = self.seen.max(self.ballot.counter);
-        self.ballot.counter = self.seen + 1;
+        // What was seen is as old as the pause since. Where others take the grain in turn, the next number is theirs by now: each time
+        // in vain it asks further above.
+        self.ballot.counter = self.seen + (1 << (2 * self.outbids).min(LEAP_MOST));
         let stamp = self.next_stamp(now);
         self.phase = Phase::Preparing(Preparing {
             stamp,
@@ -256,7 +261,10 @@ impl Proposer {
         self.attempts += 1;
         match preparing {
             Preparing { chosen: Some(_), .. } => self.take_choice(now, out),
-            Preparing { outbid: true, .. } => self.prepare(now, out),
+            Preparing { outbid: true, .. } => {
+                self.prepare(now, out);
+                self.outbids += 1;
+            }
             Preparing { .. } => {
                 self.ask_promises(out);
                 self.put_off(now);

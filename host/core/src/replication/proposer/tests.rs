@@ -312,6 +312,37 @@ fn a_prepare_that_is_outbid_is_repeated_above() {
     }
 }
 
+/// Others take the grain and let it go, several times in each pause of this one.
+#[test]
+fn a_proposer_that_is_always_late_asks_further_above_each_time_until_it_is_first() {
+    let mut world = World::preparing(3);
+    let mut rival = 100;
+    for attempt in 1.. {
+        let asked = world.proposer.ballot().counter;
+        if asked > rival {
+            break;
+        }
+        assert!(
+            attempt < 5,
+            "{asked} is asked with, {rival} promised, in attempt {attempt}"
+        );
+        let nack = Answer::Nack {
+            grain: GRAIN,
+            ballot: world.proposer.ballot(),
+            refusal: Refusal::Promised(ballot_of(rival, 2)),
+        };
+        for from in [2, 3] {
+            let (n, answer) = (ConfigNumber(1), nack.clone());
+            let from = host(from);
+            let input = Input::Received { from, n, answer };
+            world.proposer.handle(world.now, input, &mut Vec::new());
+        }
+        world.now = world.proposer.deadline().unwrap();
+        world.proposer.handle(world.now, Input::Wake, &mut Vec::new());
+        rival += 8;
+    }
+}
+
 #[test]
 fn a_grain_that_somebody_holds_is_left_to_them() {
     let mut world = World::preparing(3);
