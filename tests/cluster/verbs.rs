@@ -66,7 +66,11 @@ fn assert_all_are_shown(cluster: &Cluster, ids: &[String]) {
     // A host that has just come gets the types while it serves already.
     wait::until("the host that came has the type", || {
         let status = granary(&cluster.hosts[3], &["status"]);
-        status.ok().lines().any(|line| line.starts_with("type counter")).then_some(())
+        status
+            .ok()
+            .lines()
+            .any(|line| line.starts_with("type counter"))
+            .then_some(())
     });
     let status = granary(&cluster.hosts[3], &["status"]);
     for (at, id) in ids.iter().enumerate() {

@@ -53,6 +53,9 @@ mod tests {
     #[test]
     fn what_says_no_levels_is_refused_with_an_example() {
         let error = filter("granary_host=loud").unwrap_err();
-        assert!(error.contains("`granary_host=loud`") && error.contains("=debug"), "{error}");
+        assert!(
+            error.contains("`granary_host=loud`") && error.contains("=debug"),
+            "{error}"
+        );
     }
 }

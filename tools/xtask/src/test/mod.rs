@@ -24,7 +24,7 @@ use report::Report;
 pub(crate) struct Order {
     /// Parts of names; a test with one of them runs, every test when there are none.
     pub(crate) filters: Vec<String>,
-    /// How many tests run at the same time; the number of processors when nothing is said.
+    /// How many tests run at the same time; one more than there are processors when nothing is said.
     pub(crate) jobs: Option<usize>,
     /// More variables of their environment.
     pub(crate) variables: Vec<(&'static str, String)>,
@@ -102,8 +102,9 @@ impl Order {
     }
 
     fn jobs(&self) -> usize {
+        // A third of their time tests wait for time-outs and for hosts that notice something.
         let processors = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.jobs.unwrap_or_else(processors)
+        self.jobs.unwrap_or_else(|| processors() + 1)
     }
 }
 
