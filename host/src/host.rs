@@ -317,7 +317,14 @@ fn parallel_restores(config: &HostConfig, bytes: u64) -> usize {
 /// Opens the data folder, on a thread that may wait for the disk.
 async fn open_storage(config: &HostConfig) -> Result<Arc<dyn Storage>, StartError> {
     let (data, storage) = (config.data.clone(), config.storage.clone());
-    let open = tokio::task::spawn_blocking(move || SledStorage::open(&data, storage));
+    let open = tokio::task::spawn_blocking(move || {
+        let storage = SledStorage::open(&data, storage)?;
+        // In a cluster a deletion is forgotten when all replicas know of it.
+        if !crate::cluster::was_in_one(&data) {
+            storage.forget_deleted()?;
+        }
+        Ok(storage)
+    });
     let opened = open.await.expect("storage catches its panics");
     opened
         .map(|storage| storage as Arc<dyn Storage>)

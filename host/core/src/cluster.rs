@@ -21,6 +21,9 @@
 
 mod event;
 mod marks;
+pub mod persistence;
+pub mod recovery;
+pub mod soundness;
 #[cfg(test)]
 mod tests;
 

@@ -87,13 +87,22 @@ pub enum Change {
     /// The grain is as if it had never been called; its numbering goes on.
     Delete,
     /// The state after another commit, of which this is a copy: it takes the place of whatever was there, and its number may be
-    /// lower than the last one. Copies go from replica to replica; no turn makes one.
+    /// lower than the last one. Copies go from replica to replica; no turn makes one. Its ballot is the one under which this replica
+    /// has accepted it.
     Whole {
-        /// The hash of the commit whose state this is.
+        /// The hash of the commit whose state this is; zeros when nothing is left of the grain, not even that it was deleted
+        /// ([`Commit::absence`]).
         hash: [u8; 16],
         /// The state, over the module's base image; `None` when the grain is deleted.
         state: Option<Delta>,
     },
+}
+
+impl Head {
+    /// Whether it is that of an [absence](Commit::absence): no commit at all.
+    pub fn is_nothing(&self) -> bool {
+        self.hash == NOTHING
+    }
 }
 
 impl Change {
@@ -158,10 +167,30 @@ impl Summary {
     }
 }
 
+/// The hash of no commit: what comes before a grain's first one.
+pub const NOTHING: [u8; 16] = [0; 16];
+
 /// The form's version, the first byte of every record.
 const FORM: u8 = 1;
 
 impl Commit {
+    /// Takes a grain out of a storage with all that is known of it: other hosts keep it now, or all have forgotten that it was deleted.
+    pub fn absence(grain: GrainName) -> Commit {
+        Commit {
+            grain,
+            ballot: Ballot::LEAST,
+            seq: Seq(0),
+            prev_hash: NOTHING,
+            module: ModuleHash([0; 32]),
+            revision: Revision(0),
+            change: Change::Whole {
+                hash: NOTHING,
+                state: None,
+            },
+            replies: Vec::new(),
+        }
+    }
+
     /// Appends the stored form.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(FORM);

@@ -277,6 +277,15 @@ pub struct Ballot {
     pub incarnation: u32,
 }
 
+impl Ballot {
+    /// Below every ballot of an activation.
+    pub const LEAST: Ballot = Ballot {
+        counter: 0,
+        host: HostId([0; 16]),
+        incarnation: 0,
+    };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,6 @@
 //! The cluster as the rest of the host sees it: asks are notes to the office, answers come back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -9,20 +9,19 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
+use granary_core::cluster::recovery::Recovery;
 use granary_core::cluster::{Cluster, Input, Record, Settings};
-use granary_core::config_chain::config::{ClusterId, Config, ConfigNumber, Member};
+use granary_core::config_chain::config::{ClusterId, Config, Member};
 use granary_core::id::{Ballot, GrainId, GrainName, HostId, Lsn, Seq};
 use granary_core::membership::Change;
 use granary_core::placement::{Beat, Policy};
-use granary_core::replication::messages::{CommitHash, Payload, Proposal};
-use granary_core::replication::record::Record as Slotted;
+use granary_core::replication::messages::{CommitHash, Proposal};
 use granary_core::routing::Travel;
-use granary_core::slot::Slot;
 use tokio::sync::oneshot;
 
 use super::config::ClusterConfig;
+use super::files::{self, Files};
 use super::journal::Journal;
-use super::keeping::{Keeping, tables_in};
 use super::link::{CallError, Link};
 use super::notes::{Edit, Edited, Hear, Note, OpenError, Opened, View, Way};
 use super::office::Office;
@@ -96,19 +95,42 @@ pub(crate) fn open(start: Start<'_>, handle: &Handle, inbox: Inbox) -> Result<Jo
     let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     settings.chain.down_nanos = nanos(config.remove_after);
     settings.chain.join_nanos = nanos(config.join_after);
+    let mut recovery = Recovery::new(storage.durable(), settings.rules);
     let mut machine = Cluster::new(settings);
-    let mut tables = BTreeMap::new();
     let now = clock.time();
-    let mut unreadable = false;
+    let journal = open_journal(data, handle, &mut |record| recovery.journal(&mut machine, now, record))?;
+    storage.each(&mut |name, head| recovery.stored(&name, files::accepted(&head)))?;
+    let is_chain = |record: Record| matches!(record, Record::Chain(_));
+    let founds = founds.filter(|_| !machine.snapshot().any(is_chain));
+    let recovered = recovery.finish(&mut machine, now, founds.is_some());
+    let (mut persistence, told) = recovered.map_err(|missing| StorageError::Corrupt(missing.to_string()))?;
+    let mut files = Files { storage, journal };
+    for record in told {
+        persistence.write(NOBODYS_MARK, record, &mut files);
+    }
+    handle.link.get_or_init(|| link.clone());
+    let mut office = Office::new(machine, (persistence, files), link, clock, handle.config.clone());
+    office.give(now, Input::Start { founds });
+    let frames = handle.frames.clone();
+    let inbox = inbox.0;
+    let runtime = tokio::runtime::Handle::current();
+    let thread = std::thread::Builder::new().name("cluster".to_owned()).spawn(move || {
+        // Drivers that hear of news start tasks.
+        let _inside = runtime.enter();
+        office.run(&inbox, &frames);
+    })?;
+    Ok(thread)
+}
+
+/// Opens the journal and hands each of its records on.
+fn open_journal(data: &Path, handle: &Handle, visit: &mut dyn FnMut(Record)) -> Result<Journal, StorageError> {
     let told = handle.notes.clone();
+    let mut unreadable = false;
     let journal = Journal::open(
         &data.join(FOLDER),
         &mut |record| {
             match wire::decode::<Record>(record) {
-                Some(record) => {
-                    tables_in(&mut tables, &record);
-                    machine.replay(now, record);
-                }
+                Some(record) => visit(record),
                 None => unreadable = true,
             }
             Ok(())
@@ -126,74 +148,7 @@ pub(crate) fn open(start: Start<'_>, handle: &Handle, inbox: Inbox) -> Result<Jo
         let what = "the cluster's journal holds records that this release can't read: start it with the newer one that wrote them";
         return Err(StorageError::Corrupt(what.to_owned()));
     }
-    let mut keeping = Keeping::new(storage, journal, tables);
-    let is_chain = |record: Record| matches!(record, Record::Chain(_));
-    let founds = founds.filter(|_| !machine.snapshot().any(is_chain));
-    remember_commits(&mut machine, &mut keeping, now, founds.is_some())?;
-    handle.link.get_or_init(|| link.clone());
-    let mut office = Office::new(machine, keeping, link, clock, handle.config.clone());
-    office.give(now, Input::Start { founds });
-    let frames = handle.frames.clone();
-    let inbox = inbox.0;
-    let runtime = tokio::runtime::Handle::current();
-    let thread = std::thread::Builder::new().name("cluster".to_owned()).spawn(move || {
-        // Drivers that hear of news start tasks.
-        let _inside = runtime.enter();
-        office.run(&inbox, &frames);
-    })?;
-    Ok(thread)
-}
-
-/// What is in storage counts as accepted here. What a founder has from the time when it was alone counts in the first configuration.
-fn remember_commits(
-    machine: &mut Cluster,
-    keeping: &mut Keeping,
-    now: granary_core::time::Time,
-    founds: bool,
-) -> Result<(), StorageError> {
-    let mut slots = BTreeSet::new();
-    keeping.heads(&mut |grain, head| {
-        slots.insert(Slot::of(grain));
-        replay_head(machine, now, grain, &head);
-    })?;
-    for slot in slots.into_iter().filter(|_| founds) {
-        let (n, floor) = (ConfigNumber::FIRST, None);
-        let record = Record::Replica(slot, Slotted::Ready { n, floor });
-        machine.replay(now, record.clone());
-        keeping.write(NOBODYS_MARK, record);
-    }
-    Ok(())
-}
-
-/// A commit that is in storage was accepted, whether the journal says so or not.
-fn replay_head(
-    machine: &mut Cluster,
-    now: granary_core::time::Time,
-    grain: GrainId,
-    head: &granary_core::commit::Head,
-) {
-    let slot = Slot::of(grain);
-    let known = machine
-        .replicas()
-        .replica(slot)
-        .and_then(|replica| replica.register(grain).1);
-    if known.is_some_and(|known| (known.ballot, known.seq) >= (head.ballot, head.seq)) {
-        return;
-    }
-    let proposal = Proposal {
-        seq: head.seq,
-        prev_hash: [0; 16],
-        hash: head.hash,
-        deletes: false,
-        payload: Payload::Same,
-    };
-    let ballot = head.ballot;
-    let record = Slotted::Accept {
-        grain,
-        ballot,
-        proposal,
-    };
-    machine.replay(now, Record::Replica(slot, record));
+    Ok(journal)
 }
 
 impl Handle {

@@ -11,9 +11,9 @@
 
 mod config;
 mod copies;
+mod files;
 mod handle;
 mod journal;
-mod keeping;
 mod link;
 mod members;
 mod notes;

@@ -4,7 +4,7 @@
 //! what takes long nowhere: commits go to the log's thread, records to the journal's, frames to the link. A thread of its own, so that
 //! guests that compute don't keep the host from renewing its ballots.
 //!
-//! **Not here:** rules (the machine), what is written where (`keeping`), how frames travel (`link`).
+//! **Not here:** rules (the machine), what is written where (`granary_core::cluster::persistence`), how frames travel (`link`).
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,6 +12,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use granary_core::cluster::persistence::{Persistence, TABLE};
+use granary_core::cluster::soundness::is_sound;
 use granary_core::cluster::{Cluster, Input, Output, PeerMessage};
 use granary_core::config_chain::config::Config;
 use granary_core::id::{Ballot, GrainId, GrainName, HostId, Seq};
@@ -24,7 +26,7 @@ use granary_core::time::Time;
 use tokio::sync::oneshot;
 
 use super::copies::stored_of;
-use super::keeping::{Keeping, TABLE};
+use super::files::Files;
 use super::link::Link;
 use super::notes::{Edit, Edited, Hear, News, Note, OpenError, Opened, View, Way};
 use super::wire;
@@ -62,7 +64,8 @@ enum Kind {
 /// See the file's text.
 pub(super) struct Office {
     pub(super) machine: Cluster,
-    pub(super) keeping: Keeping,
+    pub(super) persistence: Persistence,
+    pub(super) files: Files,
     pub(super) link: Arc<dyn Link>,
     pub(super) clock: Clock,
     /// The newest configuration, for those who ask without waiting.
@@ -77,14 +80,15 @@ pub(super) struct Office {
 impl Office {
     pub(super) fn new(
         machine: Cluster,
-        keeping: Keeping,
+        (persistence, files): (Persistence, Files),
         link: Arc<dyn Link>,
         clock: Clock,
         config: Arc<Mutex<Option<Arc<Config>>>>,
     ) -> Office {
         Office {
             machine,
-            keeping,
+            persistence,
+            files,
             link,
             clock,
             config,
@@ -102,6 +106,7 @@ impl Office {
         loop {
             let now = self.clock.time();
             let rest = match self.machine.deadline() {
+                _ if self.persistence.has_work() => Duration::ZERO,
                 Some(at) => Duration::from_nanos(at.nanos_since(now)).min(REST),
                 None => REST,
             };
@@ -127,8 +132,7 @@ impl Office {
                 self.give(now, Input::Wake);
             }
             self.flush();
-            let Office { machine, keeping, .. } = &mut self;
-            keeping.compact(machine.snapshot());
+            self.tidy_files();
         }
     }
 
@@ -148,17 +152,22 @@ impl Office {
                 None => tracing::warn!(%from, bytes = frame.len(), "a frame can't be read: another release?"),
                 Some(messages) => {
                     for message in messages {
-                        self.give(now, Input::Received { from, message });
+                        if is_sound(&message) {
+                            self.give(now, Input::Received { from, message });
+                        } else {
+                            tracing::error!(%from, "a peer sends a commit that isn't what it is said to be: it isn't taken");
+                        }
                     }
                 }
             },
             Note::Durable => {
-                let upto = self.keeping.log_durable();
-                for mark in self.keeping.durable(upto) {
+                let upto = self.files.storage.durable();
+                for mark in self.persistence.log_durable(upto, &mut self.files) {
                     self.give(now, Input::Persisted(mark));
                 }
             }
             Note::Journaled(marks) => {
+                self.persistence.journaled(&marks);
                 for mark in marks {
                     self.give(now, Input::Persisted(mark));
                 }
@@ -182,9 +191,9 @@ impl Office {
                 }
             }
             Note::Reload { grain, last, reply } => {
-                let head = self.keeping.head(grain);
+                let stored = self.persistence.stored(grain);
                 // Whoever asked may have gone.
-                let _ = reply.send(head.is_some_and(|head| head.head.hash == last) || last == [0; 16]);
+                let _ = reply.send(stored.is_some_and(|stored| stored.hash == last) || last == [0; 16]);
             }
             Note::Read { grain, sees, reply } => {
                 if !self.live.get(&grain).is_some_and(|live| live.is_active) {
@@ -229,7 +238,7 @@ impl Office {
     fn heed(&mut self, now: Time, output: Output) {
         match output {
             Output::Send { to, message } => self.mail.entry(to).or_default().push(message),
-            Output::Persist { mark, record } => self.keeping.write(mark, record),
+            Output::Persist { mark, record } => self.persistence.write(mark, record, &mut self.files),
             Output::Load { grain } => {
                 let (_, accepted) = self.register(grain);
                 let state = match accepted {
@@ -239,7 +248,7 @@ impl Office {
                         deleted: true,
                         body: Default::default(),
                     }),
-                    _ => self.keeping.state(grain),
+                    _ => self.state(grain),
                 };
                 self.give(now, Input::Loaded { grain, state });
             }
@@ -264,6 +273,18 @@ impl Office {
         }
     }
 
+    /// What nobody waits for: grains that are taken out, a journal that has grown long.
+    fn tidy_files(&mut self) {
+        self.persistence.step(&mut self.files);
+        if self.files.journal.is_long() && !self.persistence.is_compacting() {
+            self.persistence.compact(self.machine.snapshot(), &mut self.files);
+        }
+    }
+
+    fn state(&self, grain: GrainId) -> Option<State> {
+        self.files.state(&self.persistence, grain)
+    }
+
     fn register(&self, grain: GrainId) -> (Option<Ballot>, Option<Accepted>) {
         let slot = granary_core::slot::Slot::of(grain);
         let replica = self.machine.replicas().replica(slot);
@@ -278,11 +299,11 @@ impl Office {
         reply: oneshot::Sender<Result<Opened, OpenError>>,
     ) {
         let grain = name.id();
-        self.keeping.name(name);
+        self.persistence.name(name);
         // Its own earlier activation, which it has dropped.
         self.over(now, grain);
-        let head = self.keeping.head(grain).filter(|head| !head.deleted);
-        let had = head.map(|head| head.head.hash);
+        let stored = self.persistence.stored(grain).filter(|stored| !stored.deleted);
+        let had = stored.map(|stored| stored.hash);
         let reply = Some(reply);
         self.begin(now, grain, had, Kind::Grain { hear, reply });
     }
@@ -313,7 +334,7 @@ impl Office {
             let _ = reply.send(Edited::Again);
             return;
         }
-        let had = self.keeping.head(table).map(|head| head.head.hash);
+        let had = self.persistence.stored(table).map(|stored| stored.hash);
         let kind = Kind::Table {
             edit: Some(edit),
             written: None,
@@ -353,7 +374,7 @@ impl Office {
                 return;
             }
             Said::NeedImage => {
-                if let Some(state) = self.keeping.state(grain) {
+                if let Some(state) = self.state(grain) {
                     let input = proposer::Input::Image(state);
                     self.give(now, Input::Grain { grain, input });
                 }
@@ -406,7 +427,7 @@ impl Office {
                 let present = match (&head, state) {
                     (None, _) => None,
                     (Some(_), Some(state)) => Some(state),
-                    (Some(_), None) => self.keeping.state(grain),
+                    (Some(_), None) => self.files.state(&self.persistence, grain),
                 };
                 let bytes = present.as_ref().and_then(|state| state.body.as_bytes().get(1..));
                 let seq = head.map_or(Seq(0), |head| head.seq);

@@ -508,7 +508,7 @@ async fn enter(
 
 fn has_state(storage: &dyn Storage) -> Result<bool, StorageError> {
     let mut found = !storage.revisions()?.is_empty();
-    storage.each(&mut |_, _| found = true)?;
+    storage.each(&mut |_, head| found |= !head.deleted)?;
     Ok(found)
 }
 

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use granary_core::id::{GrainName, Lsn, Seq};
+use granary_core::id::{GrainName, Lsn};
 use granary_core::reply_table::ReplyTable;
 
 use super::config::StorageConfig;
@@ -68,8 +68,8 @@ struct Chunk {
     dropped: Vec<ImageRef>,
     /// By how many the number of images from before a move rises.
     held: i64,
-    /// The grains in it, and up to which commit.
-    written: Vec<(GrainName, Seq)>,
+    /// The grains in it, and up to which of their commits.
+    written: Vec<(GrainName, Lsn)>,
 }
 
 impl Checkpointer {
@@ -259,8 +259,8 @@ impl Checkpointer {
         }
         written.append(&mut self.apply(chunk)?);
         self.heads.flush().map_err(unretryable)?;
-        for (grain, seq) in &written {
-            self.index.drop_upto(grain, *seq, durable);
+        for (grain, upto) in &written {
+            self.index.drop_upto(grain, *upto);
         }
         let first_kept = listed.iter().filter(|(grain, _)| stuck.contains(&grain));
         let first_kept = first_kept.map(|(_, segment)| *segment).min();
@@ -300,11 +300,17 @@ impl Checkpointer {
             return Ok(());
         }
         let assembled = self.sources().assemble_of(gathered, grain, durable)?;
-        let Some(stored) = assembled.stored else { return Ok(()) };
-        let seq = stored.head.seq;
-        chunk.written.push((grain.clone(), seq));
         let old = assembled.old_value;
-        if old.as_ref().is_some_and(|old| old.head.seq == seq) {
+        chunk.written.push((grain.clone(), assembled.upto));
+        let Some(stored) = assembled.stored else {
+            self.remove(grain, old, chunk);
+            return Ok(());
+        };
+        // The same commit has all of it in common, not its number only: another history may have used that.
+        if old
+            .as_ref()
+            .is_some_and(|old| old.stored_head() == stored.stored_head())
+        {
             return Ok(());
         }
         let key = grain_key(Table::Grain, grain);
@@ -330,6 +336,17 @@ impl Checkpointer {
         self.replace(key, old.as_ref(), &value, chunk)
     }
 
+    /// Takes out what the snapshot store has of a grain.
+    fn remove(&self, grain: &GrainName, old: Option<HeadValue>, chunk: &mut Chunk) {
+        let Some(old) = old else { return };
+        chunk.held -= i64::from(old.before.is_some());
+        chunk.dropped.extend(old.places().filter_map(ImagePlace::in_file));
+        if old.image.is_none() {
+            chunk.together.push((grain_key(Table::Grave, grain), None));
+        }
+        chunk.together.push((grain_key(Table::Grain, grain), None));
+    }
+
     /// Puts a grain's new value in the place of its old one.
     fn replace(
         &self,
@@ -348,11 +365,8 @@ impl Checkpointer {
             return self.heads.put(key, new.encode()).map_err(unretryable);
         }
         chunk.held += held;
-        for place in old.into_iter().flat_map(HeadValue::places) {
-            if let ImagePlace::File(place) = place {
-                chunk.dropped.push(*place);
-            }
-        }
+        let places = old.into_iter().flat_map(HeadValue::places);
+        chunk.dropped.extend(places.filter_map(ImagePlace::in_file));
         chunk.together.push((key, Some(new.encode())));
         Ok(())
     }
@@ -389,7 +403,7 @@ impl Checkpointer {
     }
 
     /// Puts a batch into the snapshot store and returns which grains it was.
-    fn apply(&self, mut chunk: Chunk) -> Result<Vec<(GrainName, Seq)>, StorageError> {
+    fn apply(&self, mut chunk: Chunk) -> Result<Vec<(GrainName, Lsn)>, StorageError> {
         self.images.sync()?;
         chunk
             .together

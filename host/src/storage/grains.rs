@@ -12,7 +12,7 @@
 use std::borrow::Cow;
 use std::ops::Bound;
 
-use granary_core::commit::{Change, Commit, Delta, Head};
+use granary_core::commit::{Change, Commit, Delta};
 use granary_core::id::{GrainName, Lsn, Seq};
 use granary_core::reply_table::ReplyTable;
 
@@ -39,11 +39,13 @@ pub(crate) struct Sources<'a> {
 
 /// A grain's state, and what the snapshot store has of it.
 pub(crate) struct Assembled {
-    /// `None` when it never committed.
+    /// `None` when it never committed, or nothing is left of it.
     pub(crate) stored: Option<Stored>,
     /// The state from before the last commit, when that's in the log and moved the grain to another module.
     pub(crate) before: Option<Before>,
     pub(crate) old_value: Option<HeadValue>,
+    /// The place of the last commit in the index that is in it; 0 when none is.
+    pub(crate) upto: Lsn,
 }
 
 impl Sources<'_> {
@@ -154,6 +156,7 @@ impl Sources<'_> {
             }
             before = apply(&mut stored, commit, hash);
         }
+        stored.take_if(|stored| stored.head.is_nothing());
         if let Some(stored) = &mut stored {
             stored.lsn = last_lsn.unwrap_or(Lsn(0));
         }
@@ -161,26 +164,24 @@ impl Sources<'_> {
             stored,
             before,
             old_value,
+            upto: entries.last().map_or(Lsn(0), |last| last.position.lsn),
         }))
     }
 
     /// See [`Storage::head`](super::Storage::head).
     pub(crate) fn head(&self, grain: &GrainName) -> Result<Option<StoredHead>, StorageError> {
         let indexed = match self.index.head(grain) {
-            Some((head, true)) => return Ok(Some(head)),
+            Some((head, true)) => return Ok(Some(head).filter(|head| !head.head.is_nothing())),
             other => other.map(|(head, _)| head),
         };
         let value = self.head_value(grain)?;
-        let stored = value.map(|value| StoredHead {
-            head: value.head,
-            deleted: value.image.is_none(),
-        });
-        // The index may hold commits that an image covers already.
+        let stored = value.map(|value| value.stored_head());
+        // The index may hold commits that an image covers already; what it has goes on from the image, so that their numbers tell.
         Ok(indexed.into_iter().chain(stored).max_by_key(|known| known.head.seq))
     }
 
     /// See [`Storage::each`](super::Storage::each).
-    pub(crate) fn each(&self, visit: &mut dyn FnMut(GrainName, Head)) -> Result<(), StorageError> {
+    pub(crate) fn each(&self, visit: &mut dyn FnMut(GrainName, StoredHead)) -> Result<(), StorageError> {
         let prefix = Table::Grain.prefix();
         let mut damaged = None;
         self.heads.scan(Bound::Included(&[prefix]), &mut |key, value| {
@@ -190,8 +191,8 @@ impl Sources<'_> {
             match (grain_in_key(key), HeadValue::decode(value)) {
                 (Some(grain), Ok(value)) => {
                     // What the index has is newer, or will be said with it.
-                    if self.index.head(&grain).is_none() && value.image.is_some() {
-                        visit(grain, value.head);
+                    if self.index.head(&grain).is_none() {
+                        visit(grain, value.stored_head());
                     }
                 }
                 _ => damaged = Some("the snapshot store's value of a grain".to_owned()),
@@ -202,8 +203,8 @@ impl Sources<'_> {
             return Err(StorageError::Corrupt(what));
         }
         for grain in self.index.names() {
-            if let Some(found) = self.head(&grain)?.filter(|found| !found.deleted) {
-                visit(grain, found.head);
+            if let Some(found) = self.head(&grain)? {
+                visit(grain, found);
             }
         }
         Ok(())
@@ -213,9 +214,9 @@ impl Sources<'_> {
     pub(crate) fn load_before(&self, grain: &GrainName) -> Result<Option<Before>, StorageError> {
         for _ in 0..TRIES {
             let assembled = self.assemble(grain, Lsn(u64::MAX))?;
-            let last = assembled.stored.map(|stored| stored.head.seq);
+            let last = assembled.stored.map(|stored| stored.head);
             // The store's is of another commit than the last one unless no later commit is in the log.
-            let image = assembled.old_value.filter(|value| Some(value.head.seq) == last);
+            let image = assembled.old_value.filter(|value| Some(&value.head) == last.as_ref());
             let Some(image) = image.and_then(|value| value.before) else {
                 return Ok(assembled.before);
             };

@@ -5,6 +5,8 @@ use granary_core::commit::{Delta, Head};
 use granary_core::id::{Ballot, HostId, ModuleHash, Revision, Seq};
 use granary_core::reply_table::ReplyTable;
 
+use super::StoredHead;
+
 /// The form's version, the first byte of a value.
 const FORM: u8 = 1;
 /// The form of a value with an image from before a move.
@@ -100,6 +102,14 @@ impl PackedImage {
 }
 
 impl ImagePlace {
+    /// The place in an image file, if it is in one.
+    pub(crate) fn in_file(&self) -> Option<ImageRef> {
+        match self {
+            ImagePlace::Inline(_) => None,
+            ImagePlace::File(place) => Some(*place),
+        }
+    }
+
     fn tag(place: Option<&ImagePlace>) -> u8 {
         match place {
             None => NOWHERE,
@@ -142,6 +152,14 @@ impl ImagePlace {
 }
 
 impl HeadValue {
+    /// Without the state.
+    pub(crate) fn stored_head(&self) -> StoredHead {
+        StoredHead {
+            head: self.head.clone(),
+            deleted: self.image.is_none(),
+        }
+    }
+
     /// Where the value's images are: its own, and the one from before a move.
     pub(crate) fn places(&self) -> impl Iterator<Item = &ImagePlace> {
         let before = self.before.as_ref().map(|before| &before.place);

@@ -15,7 +15,7 @@ use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-use granary_core::commit::Head;
+use granary_core::commit::{Head, NOTHING};
 use granary_core::id::{GrainKey, GrainName, GrainType, Lsn, ModuleHash, Seq};
 
 use super::StoredHead;
@@ -52,6 +52,16 @@ struct Chain {
     bytes: u64,
     /// Whether it was reported as too long and not checkpointed since.
     reported: bool,
+}
+
+impl Chain {
+    fn check(&self, grain: &GrainName, seq: Seq, prev_hash: [u8; 16]) -> Result<(), String> {
+        if seq == self.last.seq.next() && prev_hash == self.last.hash {
+            return Ok(());
+        }
+        let (next, last) = (seq.0, self.last.seq.0);
+        Err(format!("commit {next} of {grain} doesn't follow commit {last}"))
+    }
 }
 
 /// See the module.
@@ -93,6 +103,23 @@ impl Index {
         self.shards[hash as usize % SHARDS].lock().expect(UNPOISONED)
     }
 
+    /// Whether a commit may come next: it follows the grain's last one, or stands by itself. An error says what's wrong.
+    pub(crate) fn check(&self, grain: &GrainName, seq: Seq, prev_hash: [u8; 16], whole: bool) -> Result<(), String> {
+        match self.shard(grain).get(grain) {
+            Some(chain) if !whole => chain.check(grain, seq, prev_hash),
+            _ => Ok(()),
+        }
+    }
+
+    /// [`push`](Self::push) at a start. Hosts of an earlier release that had forgotten a grain's deletion began its numbers anew
+    /// behind it: such a first commit stands by itself.
+    pub(crate) fn replay(&self, grain: &GrainName, mut entry: Entry, link: Link) -> Result<bool, String> {
+        if entry.seq == Seq(1) && link.prev_hash == NOTHING {
+            entry.whole |= self.entries(grain).last().is_some_and(|last| last.deletes);
+        }
+        self.push(grain, entry, link)
+    }
+
     /// Adds a grain's next commit. True when its chain just became too long; an error when it doesn't follow the one before.
     pub(crate) fn push(&self, grain: &GrainName, entry: Entry, link: Link) -> Result<bool, String> {
         let mut shard = self.shard(grain);
@@ -103,15 +130,10 @@ impl Index {
                     self.enlist(grain, entry.position.incarnation);
                     chain.entries.clear();
                     chain.bytes = 0;
-                    chain.last = link.head;
-                } else if entry.seq != chain.last.seq.next() || link.prev_hash != chain.last.hash {
-                    return Err(format!(
-                        "commit {} of {grain} doesn't follow commit {}",
-                        entry.seq.0, chain.last.seq.0
-                    ));
                 } else {
-                    chain.last = link.head;
+                    chain.check(grain, entry.seq, link.prev_hash)?;
                 }
+                chain.last = link.head;
                 chain
             }
             None => {
@@ -138,7 +160,8 @@ impl Index {
             .map_or(Vec::new(), |chain| chain.entries.clone())
     }
 
-    /// A grain's last commit, when it's here, and whether what is here stands by itself, whatever the snapshot store says.
+    /// A grain's last commit, when it's here, and whether what is here stands by itself, whatever the snapshot store says. Also that of an
+    /// absence.
     pub(crate) fn head(&self, grain: &GrainName) -> Option<(StoredHead, bool)> {
         let shard = self.shard(grain);
         let chain = shard.get(grain)?;
@@ -170,14 +193,12 @@ impl Index {
         modules
     }
 
-    /// Drops a grain's commits up to `seq` whose place is at most `upto`: they are in a durable image.
-    pub(crate) fn drop_upto(&self, grain: &GrainName, seq: Seq, upto: Lsn) {
+    /// Drops a grain's commits whose place is at most `upto`: the snapshot store has what they led to, durably. Numbers say nothing:
+    /// another history may have come since, with the same ones.
+    pub(crate) fn drop_upto(&self, grain: &GrainName, upto: Lsn) {
         let mut shard = self.shard(grain);
         let Some(chain) = shard.get_mut(grain) else { return };
-        // A copy of a lower number may have come since the image was made.
-        chain
-            .entries
-            .retain(|entry| entry.seq > seq || entry.position.lsn > upto);
+        chain.entries.retain(|entry| entry.position.lsn > upto);
         chain.bytes = chain.entries.iter().map(|entry| u64::from(entry.position.len)).sum();
         chain.reported = false;
         match chain.entries.first() {
@@ -313,10 +334,10 @@ mod tests {
         index.push(&grain("a"), entry(2, 2), link(2)).unwrap();
         index.push(&grain("b"), entry(1, 2), link(1)).unwrap();
         assert_eq!(index.take_oldest_in(1), [grain("a")]);
-        index.drop_upto(&grain("a"), Seq(1), Lsn(9));
+        index.drop_upto(&grain("a"), Lsn(1));
         assert_eq!(index.take_oldest_in(2), [grain("b"), grain("a")]);
-        index.drop_upto(&grain("a"), Seq(2), Lsn(9));
-        index.drop_upto(&grain("b"), Seq(1), Lsn(9));
+        index.drop_upto(&grain("a"), Lsn(2));
+        index.drop_upto(&grain("b"), Lsn(1));
         assert_eq!(index.grains(), 0);
         assert!(index.take_oldest_in(1).is_empty() && index.take_oldest_in(2).is_empty());
     }
@@ -328,7 +349,7 @@ mod tests {
             .map(|seq| index.push(&grain("a"), entry(seq, 1), link(seq)).unwrap())
             .collect();
         assert_eq!(reports, [false, false, true, false, false]);
-        index.drop_upto(&grain("a"), Seq(5), Lsn(9));
+        index.drop_upto(&grain("a"), Lsn(5));
         assert!(!index.push(&grain("a"), entry(6, 1), link(6)).unwrap());
         let bytes = Index::new(100, 25);
         let reports: Vec<_> = (1..=4)

@@ -146,7 +146,7 @@ fn the_module_of_a_grain_is_kept_however_many_revisions_follow() {
 }
 
 #[test]
-fn a_deleted_grain_counts_on_until_a_start_forgets_it() {
+fn a_deleted_grain_counts_on_until_it_is_forgotten_and_longer_while_the_log_has_it() {
     let disk = Disk::new();
     let storage = disk.open();
     let name = grain("a");
@@ -156,6 +156,8 @@ fn a_deleted_grain_counts_on_until_a_start_forgets_it() {
     assert_eq!(storage.load(&name).unwrap().unwrap().head, gone);
     drop(storage);
     let storage = disk.open();
+    assert_eq!(storage.load(&name).unwrap().unwrap().head, gone);
+    storage.forget_deleted().unwrap();
     assert!(storage.load(&name).unwrap().is_none(), "nothing is left of it");
     let (again, _) = append(&storage, &write(&name, None, 0, 1));
     assert_eq!(again.seq, Seq(1));
@@ -163,6 +165,7 @@ fn a_deleted_grain_counts_on_until_a_start_forgets_it() {
     until("durable", || storage.durable() == lsn);
     drop(storage);
     let storage = disk.open();
+    storage.forget_deleted().unwrap();
     let stored = storage.load(&name).unwrap().unwrap();
     assert_eq!(
         (stored.head, stored.deleted),

@@ -8,7 +8,7 @@ use std::ops::Bound;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::thread::JoinHandle;
 
-use granary_core::commit::{Change, Commit, Head};
+use granary_core::commit::{Change, Commit, NOTHING};
 use granary_core::id::{GrainKey, GrainName, GrainType, HostId, Lsn, ModuleHash, Revision};
 
 use super::grains::{apply, merged};
@@ -106,25 +106,27 @@ impl Storage for MemoryStorage {
         let hash = Commit::hash(&encoded);
         let mut state = self.shared.lock();
         assert!(!state.stopping, "nothing is appended to a closed storage");
+        let mut stored = state.grains.get(&commit.grain).cloned();
+        let (seq, prev_hash) = stored
+            .as_ref()
+            .map_or((0, NOTHING), |stored| (stored.head.seq.0, stored.head.hash));
+        let copies = matches!(commit.change, Change::Whole { .. });
+        if !copies && (commit.seq.0 != seq + 1 || commit.prev_hash != prev_hash) {
+            drop(state);
+            panic!(
+                "commit {} of {} doesn't follow commit {seq}",
+                commit.seq.0, commit.grain
+            );
+        }
         let lsn = Lsn(state.last.0 + 1);
         state.last = lsn;
         state.bytes += encoded.len() as u64;
-        let mut stored = state.grains.remove(&commit.grain);
-        let (seq, prev_hash) = stored
-            .as_ref()
-            .map_or((0, [0; 16]), |stored| (stored.head.seq.0, stored.head.hash));
-        let copies = matches!(commit.change, Change::Whole { .. });
-        let follows = copies || (commit.seq.0 == seq + 1 && commit.prev_hash == prev_hash);
-        assert!(
-            follows,
-            "commit {} of {} doesn't follow commit {seq}",
-            commit.seq.0, commit.grain
-        );
+        state.grains.remove(&commit.grain);
         match apply(&mut stored, commit.clone(), hash) {
             Some(before) => state.before.insert(commit.grain.clone(), before),
             None => state.before.remove(&commit.grain),
         };
-        if let Some(mut stored) = stored {
+        if let Some(mut stored) = stored.filter(|stored| !stored.head.is_nothing()) {
             stored.lsn = lsn;
             if stored.parts.len() > PARTS_LIMIT {
                 stored.parts = vec![merged(&stored.parts)];
@@ -163,11 +165,7 @@ impl Storage for MemoryStorage {
 
     fn head(&self, grain: &GrainName) -> Result<Option<StoredHead>, StorageError> {
         let state = self.shared.lock();
-        let stored = state.grains.get(grain);
-        Ok(stored.map(|stored| StoredHead {
-            head: stored.head.clone(),
-            deleted: stored.deleted,
-        }))
+        Ok(state.grains.get(grain).map(Stored::stored_head))
     }
 
     fn load_before(&self, grain: &GrainName) -> Result<Option<Before>, StorageError> {
@@ -202,10 +200,15 @@ impl Storage for MemoryStorage {
         Ok(Listing { keys: page, more })
     }
 
-    fn each(&self, visit: &mut dyn FnMut(GrainName, Head)) -> Result<(), StorageError> {
+    fn each(&self, visit: &mut dyn FnMut(GrainName, StoredHead)) -> Result<(), StorageError> {
         let state = self.shared.lock();
-        let existing = state.grains.iter().filter(|(_, stored)| !stored.deleted);
-        existing.for_each(|(name, stored)| visit(name.clone(), stored.head.clone()));
+        let grains = state.grains.iter();
+        grains.for_each(|(name, stored)| visit(name.clone(), stored.stored_head()));
+        Ok(())
+    }
+
+    fn forget_deleted(&self) -> Result<(), StorageError> {
+        self.shared.lock().grains.retain(|_, stored| !stored.deleted);
         Ok(())
     }
 

@@ -75,6 +75,16 @@ pub struct Stored {
     pub lsn: Lsn,
 }
 
+impl Stored {
+    /// Without the state.
+    pub(crate) fn stored_head(&self) -> StoredHead {
+        StoredHead {
+            head: self.head.clone(),
+            deleted: self.deleted,
+        }
+    }
+}
+
 /// A grain's last commit, without the state that it led to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredHead {
@@ -227,6 +237,10 @@ pub trait Storage: Send + Sync {
 
     /// Puts a commit behind all that were appended before and returns its place. Its `seq` must be one more than the
     /// grain's last. Visible to [`Storage::load`] at once; durable when the sink says so. Never blocks on the disk.
+    ///
+    /// # Panics
+    ///
+    /// When the commit doesn't follow the grain's last one, before anything is written: the host has lost its way.
     fn append(&self, commit: &Commit) -> Appended;
 
     /// Sets who hears of durability. Called once, before the first append.
@@ -257,8 +271,13 @@ pub trait Storage: Send + Sync {
         limit: usize,
     ) -> Result<Listing, StorageError>;
 
-    /// Visits all grains that exist, in no order, with their last commits. For a start: what is appended meanwhile may be missing.
-    fn each(&self, visit: &mut dyn FnMut(GrainName, Head)) -> Result<(), StorageError>;
+    /// Visits all grains that have committed, in no order, with their last commits, those that were deleted among them. For a start: what
+    /// is appended meanwhile may be missing.
+    fn each(&self, visit: &mut dyn FnMut(GrainName, StoredHead)) -> Result<(), StorageError>;
+
+    /// Forgets grains that were deleted and have no commits in the log: their numbers may begin anew. For a host alone, at its start:
+    /// in a cluster, a host that has forgotten a deletion might vote for what was there before.
+    fn forget_deleted(&self) -> Result<(), StorageError>;
 
     /// Keeps a module's bytes, durably, under their blake3. Repeatable.
     fn put_module(&self, bytes: &[u8]) -> Result<ModuleHash, StorageError>;

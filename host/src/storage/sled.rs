@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use granary_core::commit::{Change, Commit, Head};
+use granary_core::commit::{Change, Commit};
 use granary_core::id::{GrainKey, GrainName, GrainType, HostId, Lsn, ModuleHash, Revision};
 
 use super::checkpoint::Checkpointer;
@@ -125,7 +125,6 @@ impl SledStorage {
         if identity.is_new() && (log.durable() > Lsn(0) || !is_empty(&*heads)?) {
             return Err(identity::missing());
         }
-        remove_graves(&*heads, &index)?;
         identity.keep(&*kept)?;
         let log = Arc::new(log);
         let checkpointer = Arc::new(Checkpointer::new(
@@ -225,12 +224,16 @@ impl SledStorage {
 
     fn append_encoded(&self, commit: &Commit, encoded: &[u8]) -> Appended {
         let hash = Commit::hash(encoded);
+        let whole = matches!(commit.change, Change::Whole { .. });
+        // The caller numbers and chains a grain's commits. One that is wrong must not get into the log: no start could read it.
+        let follows = self.index.check(&commit.grain, commit.seq, commit.prev_hash, whole);
+        follows.unwrap_or_else(|wrong| panic!("{wrong}"));
         let placed = self.log.append(encoded, &hash);
         let entry = Entry {
             seq: commit.seq,
             position: placed.position,
             deletes: commit.change.deletes(),
-            whole: matches!(commit.change, Change::Whole { .. }),
+            whole,
         };
         let link = Link {
             prev_hash: commit.prev_hash,
@@ -238,8 +241,7 @@ impl SledStorage {
         };
         let pushed = self.index.push(&commit.grain, entry, link);
         drop(placed.hold);
-        // The caller numbers and chains a grain's commits. One that is wrong is in the log already: nothing may follow it.
-        let long = pushed.unwrap_or_else(|wrong| panic!("{wrong}"));
+        let long = pushed.expect("it was checked, and nobody else appends to this grain");
         self.appends.fetch_add(1, Ordering::Relaxed);
         self.append_bytes.fetch_add(encoded.len() as u64, Ordering::Relaxed);
         if long {
@@ -320,8 +322,12 @@ impl Storage for SledStorage {
         listing::list(&self.index, &*self.heads, kind, prefix, after, limit)
     }
 
-    fn each(&self, visit: &mut dyn FnMut(GrainName, Head)) -> Result<(), StorageError> {
+    fn each(&self, visit: &mut dyn FnMut(GrainName, StoredHead)) -> Result<(), StorageError> {
         self.sources().each(visit)
+    }
+
+    fn forget_deleted(&self) -> Result<(), StorageError> {
+        remove_graves(&*self.heads, &self.index)
     }
 
     fn put_module(&self, bytes: &[u8]) -> Result<ModuleHash, StorageError> {
@@ -425,7 +431,9 @@ fn enter_replayed(index: &Index, replayed: &Replayed<'_>) -> Result<Option<Grain
         prev_hash: summary.prev_hash,
         head: summary.head(replayed.hash),
     };
-    let long = index.push(&summary.grain, entry, link).map_err(StorageError::Corrupt)?;
+    let long = index
+        .replay(&summary.grain, entry, link)
+        .map_err(StorageError::Corrupt)?;
     Ok(long.then_some(summary.grain))
 }
 

@@ -92,6 +92,7 @@ fn name(mutation: Mutation) -> &'static str {
         Mutation::UnsealedView => "unsealed-view",
         Mutation::InstallFromOne => "install-from-one",
         Mutation::ForgottenPromise => "forgotten-promise",
+        other => unreachable!("{other:?} is no rule of replication"),
     }
 }
 

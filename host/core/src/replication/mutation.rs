@@ -19,10 +19,22 @@ pub enum Mutation {
     InstallFromOne,
     /// A promise isn't durable when it is answered.
     ForgottenPromise,
+    /// The journal is written without regard to the log.
+    JournalAhead,
+    /// What the journal takes away goes out of the log before the journal's record is durable.
+    TakenOutFirst,
+    /// A slot is this host's again while the log still has what was there before.
+    TakenOverTooEarly,
+    /// A copy of a state names the ballot of its author in the log, not the one under which it was accepted.
+    AuthorsBallot,
+    /// A start doesn't see deletions in the log.
+    UnreadDeletion,
+    /// A start leaves in the log what the journal has taken away.
+    LeftInTheLog,
 }
 
 impl Mutation {
-    /// All of them.
+    /// Those of replication.
     pub const ALL: [Mutation; 6] = [
         Mutation::NoFence,
         Mutation::NoWriteBack,
@@ -30,6 +42,16 @@ impl Mutation {
         Mutation::UnsealedView,
         Mutation::InstallFromOne,
         Mutation::ForgottenPromise,
+    ];
+
+    /// Those of a host's memory in two files.
+    pub const FILES: [Mutation; 6] = [
+        Mutation::JournalAhead,
+        Mutation::TakenOutFirst,
+        Mutation::TakenOverTooEarly,
+        Mutation::AuthorsBallot,
+        Mutation::UnreadDeletion,
+        Mutation::LeftInTheLog,
     ];
 }
 
@@ -49,13 +71,13 @@ impl Rules {
 
     /// Whether this one is broken.
     #[cfg(any(test, feature = "mutations"))]
-    pub(super) fn breaks(self, mutation: Mutation) -> bool {
+    pub(crate) fn breaks(self, mutation: Mutation) -> bool {
         self.broken == Some(mutation)
     }
 
     /// Whether this one is broken: never in a host's build.
     #[cfg(not(any(test, feature = "mutations")))]
-    pub(super) fn breaks(self, _: Mutation) -> bool {
+    pub(crate) fn breaks(self, _: Mutation) -> bool {
         false
     }
 }

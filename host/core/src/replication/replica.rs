@@ -287,6 +287,18 @@ impl Replica {
         self.ready.filter(|n| *n >= self.sealed)
     }
 
+    /// Whether the slot was taken over once and not given up since, be it sealed or not.
+    pub fn was_ready(&self) -> bool {
+        self.ready.is_some()
+    }
+
+    /// The last accepted commits of all grains.
+    pub fn accepted(&self) -> impl Iterator<Item = (GrainId, super::messages::Accepted)> {
+        self.grains
+            .iter()
+            .filter_map(|(grain, register)| Some((*grain, register.accepted?)))
+    }
+
     /// Whether the slot is being taken over.
     pub fn installs(&self) -> bool {
         self.install.is_some()

@@ -58,6 +58,7 @@ impl World {
             let storage = SledStorage::open(world.dir.path(), config()).unwrap();
             let waiter = Arc::new(Waiter::default());
             storage.set_sink(waiter.clone());
+            storage.forget_deleted().unwrap();
             world.forget_deleted();
             world.deploy(&storage, part);
             let mut last = Lsn(0);
@@ -82,7 +83,7 @@ impl World {
         world
     }
 
-    /// A start forgets deleted grains: their numbering begins anew.
+    /// Deleted grains are forgotten, as by a host alone: their numbering begins anew.
     fn forget_deleted(&mut self) {
         self.histories
             .retain(|_, history| history.last().is_some_and(Option::is_some));
