@@ -9,6 +9,7 @@ mod bankers;
 mod chaos;
 mod circles;
 mod deaths;
+mod deletions;
 mod deploys;
 mod joining;
 mod listing;

@@ -1,0 +1,85 @@
+//! Deleted grains: they stay deleted, and their keys can be used again, whatever crashes in between.
+
+use granary_tests::{Client, Cluster, Host, Request, wait};
+
+/// The value of a counter once somebody answers for it.
+fn value(client: &mut Client, key: &str) -> i64 {
+    let get = Request::new("GET", format!("/v1/grains/counter/{key}/get"));
+    wait::until("the grain answers", || {
+        let reply = client.send(&get);
+        (reply.status == 200).then(|| reply.integer())
+    })
+}
+
+/// Adds once, however often that has to be asked.
+fn add(client: &mut Client, key: &str, n: i64, once: &str) -> i64 {
+    let add = Request::new("POST", format!("/v1/grains/counter/{key}/add"))
+        .header("idempotency-key", once)
+        .body(format!("[{n}]"));
+    wait::until("the commit is acknowledged", || {
+        let reply = client.send(&add);
+        (reply.status == 200).then(|| reply.integer())
+    })
+}
+
+fn delete(client: &mut Client, key: &str) {
+    let delete = Request::new("DELETE", format!("/v1/grains/counter/{key}"));
+    wait::until("the deletion is acknowledged", || {
+        (client.send(&delete).status == 204).then_some(())
+    });
+}
+
+/// A host that is told nothing is a cluster of one; one that is alone may become that later.
+#[test]
+fn a_key_that_was_deleted_is_used_again_after_a_crash() {
+    let one = ["--cluster-listen", "127.0.0.1:0"];
+    let starts: [(&[&str], &[&str]); 3] = [(&one, &one), (&["--alone"], &one), (&["--alone"], &["--alone"])];
+    for (first, later) in starts {
+        let mut host = Host::start_with(first);
+        host.deploy("counter");
+        assert_eq!(add(&mut host.client(), "alice", 30, "a"), 30);
+        assert_eq!(add(&mut host.client(), "bob", 1, "b"), 1);
+        delete(&mut host.client(), "alice");
+        host.kill();
+        host.set_flags(later);
+        host.start_again();
+        assert_eq!(value(&mut host.client(), "alice"), 0, "{first:?}, {later:?}");
+        assert_eq!(add(&mut host.client(), "alice", 1, "c"), 1);
+        assert_eq!(value(&mut host.client(), "bob"), 1);
+        // Twice, so that both the log and what a close in good order makes of it are read.
+        for ends_well in [false, true, false] {
+            if ends_well {
+                assert!(host.stop().success());
+            } else {
+                host.kill();
+            }
+            host.start_again();
+            assert_eq!(value(&mut host.client(), "alice"), 1, "{first:?}, {later:?}");
+        }
+    }
+}
+
+/// All hosts of a cluster crash at once between the deletion and the key's next use.
+#[test]
+fn what_three_hosts_have_deleted_stays_deleted_when_all_of_them_crash() {
+    let mut cluster = Cluster::start(3);
+    cluster.deploy("counter");
+    for number in 0..6 {
+        let (key, client) = (format!("k{number}"), &mut cluster.hosts[number % 3].client());
+        add(client, &key, 5, &key);
+        delete(client, &key);
+    }
+    for round in 0..2 {
+        cluster.hosts.iter_mut().for_each(Host::kill);
+        cluster.hosts.iter_mut().for_each(Host::start_again);
+        for number in 0..6 {
+            let (key, client) = (format!("k{number}"), &mut cluster.hosts[(number + round) % 3].client());
+            // The second half is used again from the first round on.
+            let expected = if number < 3 { 0 } else { round as i64 };
+            assert_eq!(value(client, &key), expected, "{key} in round {round}");
+            if number >= 3 {
+                add(client, &key, 1, &format!("{key}-{round}"));
+            }
+        }
+    }
+}
