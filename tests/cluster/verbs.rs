@@ -57,34 +57,30 @@ fn a_host_joins_gets_a_grain_is_drained_and_leaves_by_the_command_line() {
     }
 }
 
-/// A line a host, the one that answers marked, by any host; and whether all copies are there.
+/// A line a host, the one that answers marked, by any host; and whether all copies are there. A host that has just come gets types, copies and
+/// the others' figures while it serves already.
 fn assert_all_are_shown(cluster: &Cluster, ids: &[String]) {
-    wait::until("all slots have their copies", || {
-        let status = granary(&cluster.hosts[3], &["status"]);
-        status.ok().contains("all slots have all their copies").then_some(())
+    wait::until(
+        "all hosts are shown with their figures, all copies, and the type",
+        || {
+            let status = granary(&cluster.hosts[3], &["status"]);
+            let lines = || status.ok().lines();
+            let is_shown = |(at, id): (usize, &String)| {
+                let mark = if at == 3 { '*' } else { ' ' };
+                let mut row = lines().filter(|line| line.starts_with(&format!("{mark} {id}")));
+                row.any(|row| row.contains(" alive ") && row.ends_with(" ms"))
+            };
+            let is_whole = status.ok().contains("all slots have all their copies")
+                && lines().any(|line| line.starts_with("type counter"))
+                && ids.iter().enumerate().all(is_shown);
+            is_whole.then_some(())
+        },
+    );
+    wait::until_equal("another host says so, too", (4, Value::from(0)), || {
+        let document: Value = serde_json::from_str(granary(&cluster.hosts[0], &["status", "--json"]).ok()).unwrap();
+        let members = document["members"].as_array().unwrap().len();
+        (members, document["cluster"]["slots_degraded"].clone())
     });
-    // A host that has just come gets the types while it serves already.
-    wait::until("the host that came has the type", || {
-        let status = granary(&cluster.hosts[3], &["status"]);
-        status
-            .ok()
-            .lines()
-            .any(|line| line.starts_with("type counter"))
-            .then_some(())
-    });
-    let status = granary(&cluster.hosts[3], &["status"]);
-    for (at, id) in ids.iter().enumerate() {
-        let mark = if at == 3 { '*' } else { ' ' };
-        let row = status
-            .ok()
-            .lines()
-            .find(|line| line.starts_with(&format!("{mark} {id}")));
-        let row = row.unwrap_or_else(|| panic!("{id} is missing in\n{}", status.stdout));
-        assert!(row.contains(" alive ") && row.ends_with(" ms"), "{row}");
-    }
-    let document: Value = serde_json::from_str(granary(&cluster.hosts[0], &["status", "--json"]).ok()).unwrap();
-    assert_eq!(document["members"].as_array().unwrap().len(), 4);
-    assert_eq!(document["cluster"]["slots_degraded"], 0);
 }
 
 #[test]
