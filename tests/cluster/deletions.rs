@@ -83,3 +83,37 @@ fn what_three_hosts_have_deleted_stays_deleted_when_all_of_them_crash() {
         }
     }
 }
+
+/// What commits nothing and still says something of a grain's state needs a majority, too: the grain may be somebody else's by now.
+#[test]
+fn a_host_without_a_majority_says_nothing_of_a_state() {
+    let cluster = Cluster::start(3);
+    cluster.deploy("counter");
+    let client = &mut cluster.hosts[0].client();
+    // Both are active on the host that will be cut off.
+    for key in ["gone", "there"] {
+        add(client, key, 5, key);
+        let order = format!(r#"{{"type":"counter","key":"{key}","host":"{}"}}"#, cluster.id(0));
+        client
+            .send(&Request::new("POST", "/v1/cluster/move").body(order))
+            .expect(200);
+    }
+    delete(client, "gone");
+    assert_eq!(value(client, "gone"), 0);
+    cluster.freeze(1, true);
+    cluster.freeze(2, true);
+    let hurried = |method, path: &str| Request::new(method, path).header("granary-timeout", "1s");
+    let deletion = hurried("DELETE", "/v1/grains/counter/gone");
+    let repeat = hurried("POST", "/v1/grains/counter/there/add")
+        .header("idempotency-key", "there")
+        .body("[5]");
+    for request in [deletion, repeat] {
+        let reply = client.send(&request);
+        assert!([503, 504].contains(&reply.status), "{} {}", reply.status, reply.text());
+    }
+    cluster.freeze(1, false);
+    cluster.freeze(2, false);
+    cluster.settle();
+    assert_eq!(add(client, "there", 5, "there"), 5, "the stored reply");
+    delete(client, "gone");
+}

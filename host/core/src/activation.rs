@@ -54,7 +54,7 @@ use self::moving::{Move, Refusal};
 use self::pipeline::{Pending, Pipeline};
 use crate::api::{CallFailure, Code, Committed, Durability};
 use crate::id::{CallId, Lsn, Revision, Seq};
-use crate::message::{Caller, Once, Request, Token, Work};
+use crate::message::{Caller, Once, Request, RestsOn, Token, Work};
 use crate::reply_table::{ReplyTable, StoredReply};
 use crate::time::Time;
 
@@ -309,7 +309,8 @@ impl Activation {
                 return;
             }
             if request.work == Work::Move {
-                self.answer(now, Some(request.token), request.caller, Ok(b"null".to_vec()), 0, out);
+                let whom = (Some(request.token), request.caller);
+                self.answer(now, whom, Ok(b"null".to_vec()), RestsOn::State, 0, out);
                 continue;
             }
             self.postponed = false;
@@ -329,7 +330,8 @@ impl Activation {
                 self.stand(now, running, Ok(b"null".to_vec()), None, out);
                 return;
             }
-            self.answer(now, running.token, running.caller, Ok(b"null".to_vec()), 0, out);
+            let whom = (running.token, running.caller);
+            self.answer(now, whom, Ok(b"null".to_vec()), RestsOn::State, 0, out);
         }
     }
 
@@ -361,14 +363,21 @@ impl Activation {
                     committed: Committed::No,
                     ..failure
                 });
-                self.finish(now, running, result, 0, out);
+                self.finish(now, running, result, RestsOn::State, 0, out);
             }
-            TurnEnd::PassedOn(failure) | TurnEnd::Refused(failure) => {
+            TurnEnd::PassedOn(failure) => {
                 let failure = CallFailure {
                     committed: Committed::No,
                     ..failure
                 };
-                self.finish(now, running, Err(failure), 0, out);
+                self.finish(now, running, Err(failure), RestsOn::State, 0, out);
+            }
+            TurnEnd::Refused(failure) => {
+                let failure = CallFailure {
+                    committed: Committed::No,
+                    ..failure
+                };
+                self.finish(now, running, Err(failure), RestsOn::Nothing, 0, out);
             }
             TurnEnd::Failed(failure) => {
                 self.phase = Phase::Cold;
@@ -377,7 +386,7 @@ impl Activation {
                     committed: Committed::No,
                     ..failure
                 };
-                self.finish(now, running, Err(failure), 0, out);
+                self.finish(now, running, Err(failure), RestsOn::State, 0, out);
             }
         }
     }
@@ -399,7 +408,7 @@ impl Activation {
             self.unsaved.get_or_insert_default().extend(stored);
             self.exists = true;
             out.push(Output::Keep);
-            self.finish(now, running, result, 0, out);
+            self.finish(now, running, result, RestsOn::OwnChange, 0, out);
             return;
         }
         self.order_commit(running.delete, stored.into_iter().collect(), out);
@@ -440,9 +449,9 @@ impl Activation {
                 bytes,
                 answer: None,
             });
-            self.finish(now, running, result, 0, out);
+            self.finish(now, running, result, RestsOn::OwnChange, 0, out);
         } else {
-            self.finish(now, running, result, bytes, out);
+            self.finish(now, running, result, RestsOn::OwnCommit, bytes, out);
         }
     }
 
@@ -452,11 +461,12 @@ impl Activation {
         now: Now,
         running: Running,
         result: Result<Vec<u8>, CallFailure>,
+        rests_on: RestsOn,
         bytes: usize,
         out: &mut Vec<Output>,
     ) {
         self.forget_call(running.once);
-        self.answer(now, running.token, running.caller, result, bytes, out);
+        self.answer(now, (running.token, running.caller), result, rests_on, bytes, out);
     }
 
     fn evict(&mut self, out: &mut Vec<Output>) {

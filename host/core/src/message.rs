@@ -118,6 +118,23 @@ pub struct Reply {
     pub revision: Revision,
     /// What holds for the reply.
     pub durability: Durability,
+    /// Why it holds.
+    pub rests_on: RestsOn,
+}
+
+/// What a reply rests on. In a cluster another activation may have taken the grain over without this one having heard of it: what such a one
+/// says of the grain's state may be outdated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RestsOn {
+    /// Nothing of the grain's state.
+    #[default]
+    Nothing,
+    /// A commit of the request's own: whoever has accepted it has confirmed this activation.
+    OwnCommit,
+    /// What the request has changed and isn't committed yet, where no more is promised (`relaxed`, `volatile`).
+    OwnChange,
+    /// The grain's state as this activation has it: it was the last one only if a quorum still knows no other activation.
+    State,
 }
 
 impl Outcome {

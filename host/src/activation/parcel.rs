@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use granary_core::api::{CallFailure, Code, Committed, Durability};
 use granary_core::id::{CallId, GrainId, GrainKey, GrainName, GrainType, HostId, RequestId, Revision, Seq};
-use granary_core::message::{Once, Reply, Work};
+use granary_core::message::{Once, Reply, RestsOn, Work};
 use granary_core::routing::Travel;
 use granary_core::time::Time;
 use serde::{Deserialize, Serialize};
@@ -29,8 +29,9 @@ pub(crate) struct Parcel {
 impl Parcel {
     /// Whether it may be sent again though nobody knows whether it has run: a repeat has no second effect.
     pub(crate) fn is_repeatable(&self) -> bool {
+        // Not a deletion: others may have used the key since.
         let reads = matches!(self.work, Work::Call { read: true, .. });
-        reads || self.once.is_some() || self.work == Work::Delete
+        reads || self.once.is_some()
     }
 }
 
@@ -191,6 +192,8 @@ impl SentReply {
                 1 => Durability::Relaxed,
                 _ => Durability::Volatile,
             },
+            // Its host has seen to that.
+            rests_on: RestsOn::Nothing,
         }
     }
 }

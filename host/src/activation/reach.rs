@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use granary_core::api::{CallFailure, Code, Committed, Durability};
 use granary_core::id::{GrainType, HostId, Revision, Seq};
-use granary_core::message::{Caller, Reply, Request, Work};
+use granary_core::message::{Caller, Reply, Request, RestsOn, Work};
 use granary_core::placement::Policy;
 use granary_core::routing::{Refusal, Travel};
 
@@ -105,7 +105,6 @@ impl Catalog {
     }
 
     pub(super) async fn serve_here(self: &Arc<Self>, cluster: &Handle, parcel: &Parcel) -> Tried {
-        let id = parcel.grain.id();
         let line = match self.parts.modules.find(&parcel.grain.kind).await {
             Ok(line) => line,
             Err(failure) => return Tried::Done(refusal(failure)),
@@ -153,19 +152,26 @@ impl Catalog {
                 }
                 Tried::Done(reply)
             }
-            // A read has to see all that was acknowledged before it came: a quorum says that nobody else has committed since.
-            Ok(_) if matches!(parcel.work, Work::Call { read: true, .. }) => {
-                let fresh = cluster.read(id, reply.seq);
-                match tokio::time::timeout(self.time_left(parcel), fresh).await {
-                    Ok(true) => Tried::Done(reply),
-                    Ok(false) => Tried::Again(Travel::default(), super::agreement::moved()),
-                    Err(_) => {
-                        let detail = "too few of the hosts that keep this grain's copies have answered";
-                        Tried::Done(refusal(CallFailure::before(Code::NoQuorum, detail)))
-                    }
-                }
-            }
+            _ if reply.rests_on == RestsOn::State => self.confirm(cluster, parcel, reply).await,
             _ => Tried::Done(reply),
+        }
+    }
+
+    /// Lets a reply out that rests on the state that is known here: a quorum has to say, after the request came, that nobody else has
+    /// committed since. Reads, deletions of what isn't there, stored replies, and failures that tell something of the state are such.
+    async fn confirm(&self, cluster: &Handle, parcel: &Parcel, reply: Reply) -> Tried {
+        let fresh = cluster.read(parcel.grain.id(), reply.seq);
+        match tokio::time::timeout(self.time_left(parcel), fresh).await {
+            Ok(true) => Tried::Done(reply),
+            // Nothing was committed here, but a turn that may write may have called others.
+            Ok(false) if parcel.is_repeatable() || parcel.work == Work::Delete => {
+                Tried::Again(Travel::default(), super::agreement::moved())
+            }
+            Ok(false) => Tried::Done(refusal(super::agreement::moved())),
+            Err(_) => {
+                let detail = "too few of the hosts that keep this grain's copies have answered";
+                Tried::Done(refusal(CallFailure::before(Code::NoQuorum, detail)))
+            }
         }
     }
 
@@ -263,5 +269,6 @@ pub(crate) fn refusal(failure: CallFailure) -> Reply {
         seq: Seq(0),
         revision: Revision(0),
         durability: Durability::default(),
+        rests_on: RestsOn::Nothing,
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use granary_core::activation::TurnEnd;
 use granary_core::api::{CallFailure, Code};
 use granary_core::id::{GrainName, RequestId, Revision, Seq};
-use granary_core::message::Reply;
+use granary_core::message::{Reply, RestsOn};
 use granary_core::reply_table::Outcome;
 use granary_core::slot::Slot;
 
@@ -105,6 +105,7 @@ impl Catalog {
             seq,
             revision,
             durability,
+            rests_on: RestsOn::Nothing,
         })
     }
 

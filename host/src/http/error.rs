@@ -330,6 +330,7 @@ mod tests {
             seq: Seq(7),
             revision: Revision(2),
             durability: Durability::Relaxed,
+            rests_on: Default::default(),
         };
         let response = Refusal::of_reply(failure, reply).into_response(ID);
         assert_eq!(response.headers()[headers::SEQ], "7");

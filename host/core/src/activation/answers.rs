@@ -4,7 +4,7 @@ use super::pipeline::Pending;
 use super::{Activation, Now, Output, Phase};
 use crate::api::{CallFailure, Code, Committed};
 use crate::id::Lsn;
-use crate::message::{Caller, Once, Reply, Request, Token};
+use crate::message::{Caller, Once, Reply, Request, RestsOn, Token};
 use crate::reply_table::{Outcome, REPLY_LIMIT, StoredReply};
 use crate::time::WallMillis;
 
@@ -32,7 +32,8 @@ impl Activation {
                 }),
             }
         };
-        self.answer(now, Some(request.token), request.caller, result, 0, out);
+        let whom = (Some(request.token), request.caller);
+        self.answer(now, whom, result, RestsOn::State, 0, out);
         true
     }
 
@@ -40,9 +41,9 @@ impl Activation {
     pub(super) fn answer(
         &mut self,
         now: Now,
-        token: Option<Token>,
-        caller: Caller,
+        (token, caller): (Option<Token>, Caller),
         result: Result<Vec<u8>, CallFailure>,
+        rests_on: RestsOn,
         bytes: usize,
         out: &mut Vec<Output>,
     ) {
@@ -51,6 +52,7 @@ impl Activation {
             seq: self.seq,
             revision: self.revision,
             durability: self.durability,
+            rests_on,
         };
         let horizon = self.horizon;
         let is_durable = horizon <= now.durable;
@@ -119,6 +121,7 @@ impl Activation {
             seq: self.seq,
             revision: self.revision,
             durability: self.durability,
+            rests_on: RestsOn::Nothing,
         };
         out.push(Output::Answer {
             token,

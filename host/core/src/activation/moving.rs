@@ -9,7 +9,7 @@ use super::pipeline::Pending;
 use super::{Activation, MoveEnd, Moved, Now, Output, Phase};
 use crate::api::{CallFailure, Code};
 use crate::id::{Lsn, Revision};
-use crate::message::{Caller, Request, Token, Work};
+use crate::message::{Caller, Request, RestsOn, Token, Work};
 
 /// A move on its way.
 #[derive(Debug)]
@@ -132,7 +132,7 @@ impl Activation {
 
     fn answer_move(&mut self, now: Now, order: Move, result: Result<Vec<u8>, CallFailure>, out: &mut Vec<Output>) {
         if let Some((token, caller)) = order.asked {
-            self.answer(now, Some(token), caller, result, 0, out);
+            self.answer(now, (Some(token), caller), result, RestsOn::State, 0, out);
         }
     }
 }

@@ -4,6 +4,7 @@ mod departing;
 mod moving;
 mod ousting;
 mod recalling;
+mod resting;
 
 use super::*;
 use crate::api::Code;
@@ -21,6 +22,8 @@ struct World {
     /// What the grain's last commit was made by.
     revision: Revision,
     durability: Durability,
+    /// What the answers rest on.
+    rests_on: Vec<RestsOn>,
 }
 
 impl World {
@@ -38,6 +41,7 @@ impl World {
             committed: Vec::new(),
             revision: Revision(1),
             durability,
+            rests_on: Vec::new(),
         }
     }
 
@@ -78,6 +82,7 @@ impl World {
                 });
             }
             Output::Answer { token, reply, .. } => {
+                self.rests_on.push(reply.rests_on);
                 let word = match reply.result {
                     Ok(value) => String::from_utf8(value).unwrap(),
                     Err(failure) => format!("{} {}", failure.code, failure.committed.as_str()),

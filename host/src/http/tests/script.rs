@@ -158,6 +158,7 @@ fn reply(result: Result<Vec<u8>, CallFailure>) -> Reply {
         seq: Seq(7),
         revision: Revision(3),
         durability: Durability::Relaxed,
+        rests_on: Default::default(),
     }
 }
 
