@@ -335,13 +335,7 @@ impl Persistence {
                 });
             }
         };
-        let accepted = Accepted {
-            ballot,
-            seq: proposal.seq,
-            hash: proposal.hash,
-            deleted: proposal.deletes,
-        };
-        match self.store(grain, accepted, body, files) {
+        match self.store(grain, proposal.accepted(ballot), body, files) {
             Some(lsn) => Place::Log(lsn),
             None => Place::Journal(record::Record::Accept {
                 grain,

@@ -23,15 +23,7 @@ pub fn is_sound(message: &PeerMessage) -> bool {
             ..
         } => match &proposal.payload {
             Payload::Same => true,
-            Payload::Delta(body) | Payload::Full(body) => {
-                let accepted = Accepted {
-                    ballot: *ballot,
-                    seq: proposal.seq,
-                    hash: proposal.hash,
-                    deleted: proposal.deletes,
-                };
-                names(*grain, &accepted, body)
-            }
+            Payload::Delta(body) | Payload::Full(body) => names(*grain, &proposal.accepted(*ballot), body),
         },
         Message::Answer {
             answer:

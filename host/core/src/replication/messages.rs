@@ -64,6 +64,18 @@ pub struct Proposal {
     pub payload: Payload,
 }
 
+impl Proposal {
+    /// What a replica has accepted once it takes this under `ballot`.
+    pub fn accepted(&self, ballot: Ballot) -> Accepted {
+        Accepted {
+            ballot,
+            seq: self.seq,
+            hash: self.hash,
+            deleted: self.deletes,
+        }
+    }
+}
+
 /// What a replica needs to hold a commit.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Payload {

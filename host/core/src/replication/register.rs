@@ -89,12 +89,7 @@ impl Register {
     /// Takes in a commit that is accepted: it's checked, or was before a restart.
     pub(super) fn restore(&mut self, ballot: Ballot, proposal: &Proposal) {
         self.promised = self.promised.max(Some(ballot));
-        self.accepted = Some(Accepted {
-            ballot,
-            seq: proposal.seq,
-            hash: proposal.hash,
-            deleted: proposal.deletes,
-        });
+        self.accepted = Some(proposal.accepted(ballot));
     }
 
     /// Whether an activation with this ballot can still be the one that commits, as far as this replica knows.

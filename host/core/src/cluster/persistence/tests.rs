@@ -188,14 +188,8 @@ impl Life {
 
     fn accept(&mut self, name: &GrainName, ballot: Ballot, proposal: Proposal) {
         let mut known = self.known();
-        let accepted = Accepted {
-            ballot,
-            seq: proposal.seq,
-            hash: proposal.hash,
-            deleted: proposal.deletes,
-        };
         let grain = name.id();
-        known.insert(grain, (Some(ballot), Some(accepted)));
+        known.insert(grain, (Some(ballot), Some(proposal.accepted(ballot))));
         let record = record::Record::Accept {
             grain,
             ballot,
