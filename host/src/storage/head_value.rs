@@ -175,7 +175,7 @@ impl HeadValue {
 
     /// Whether the stored form in `bytes` is of a deleted grain; a look at two bytes, for listings.
     pub(crate) fn is_deleted(bytes: &[u8]) -> bool {
-        bytes.get(1) == Some(&NOWHERE)
+        bytes.get(1).is_some_and(|tags| split(*tags).0 == NOWHERE)
     }
 
     /// The stored form.
@@ -208,8 +208,10 @@ impl HeadValue {
         if ![FORM, FORM_MOVED].contains(&form) {
             return Err(reader.error("a head of form 1 or 2"));
         }
-        let tags = reader.byte()?;
-        let (tag, before_tag) = (tags & ((1 << BEFORE_SHIFT) - 1), tags >> BEFORE_SHIFT);
+        let (tag, before_tag) = split(reader.byte()?);
+        if form == FORM && before_tag != NOWHERE {
+            return Err(reader.error("nothing from before a move, in form 1"));
+        }
         let head = Head {
             ballot: Ballot {
                 counter: reader.varint()?,
@@ -236,6 +238,11 @@ impl HeadValue {
         reader.finish()?;
         Ok(HeadValue { head, image, before })
     }
+}
+
+/// Where the image is, and where the one from before a move.
+fn split(tags: u8) -> (u8, u8) {
+    (tags & ((1 << BEFORE_SHIFT) - 1), tags >> BEFORE_SHIFT)
 }
 
 #[cfg(test)]
