@@ -107,7 +107,8 @@ impl Order {
     }
 }
 
-fn build(workspace: &Workspace) -> Result<PathBuf, String> {
+/// Builds the fuzzer.
+pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf, String> {
     let this = std::env::current_exe().map_err(|error| format!("this program doesn't know where it is: {error}"))?;
     let mut cargo = workspace.cargo(&["build", "--release", "--locked", "--package", "granary-fuzz"]);
     cargo
