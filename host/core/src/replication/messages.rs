@@ -252,7 +252,8 @@ pub enum Answer {
 pub enum Refusal {
     /// A higher ballot is promised: whoever holds a lower one is fenced.
     Promised(Ballot),
-    /// The replica has forgotten deleted grains up to this ballot and can't tell: ask with a higher one. Fences nobody.
+    /// The replica has forgotten deleted grains up to this ballot and can't tell: ask with a higher one. One alone fences nobody; when no
+    /// quorum is left that could know the ballot, it's outdated.
     BelowFloor(Ballot),
     /// The slot has got other replicas with this configuration: learn it, ask those.
     Sealed(ConfigNumber),

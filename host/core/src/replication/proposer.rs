@@ -25,7 +25,7 @@ mod reads;
 mod tests;
 mod window;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub use self::event::{Input, Limits, Output};
 use self::preparing::Preparing;
@@ -75,6 +75,8 @@ pub struct Proposer {
     asked: u64,
     /// The last stamp that each replica has answered.
     confirmed: BTreeMap<HostId, u64>,
+    /// Replicas that don't know this ballot, and have forgotten grains with higher ones.
+    unknown_to: BTreeSet<HostId>,
     /// The last stamp that a quorum has answered, in this configuration or an earlier one.
     lease_from: u64,
     isolated: bool,
@@ -110,6 +112,7 @@ impl Proposer {
             stamp: 0,
             asked: 0,
             confirmed: BTreeMap::new(),
+            unknown_to: BTreeSet::new(),
             lease_from: 0,
             isolated: false,
             image_asked: false,
@@ -240,6 +243,7 @@ impl Proposer {
         self.window.forget_replicas();
         // Answers from two configurations make no quorum of either.
         self.confirmed.clear();
+        self.unknown_to.clear();
         self.attempts = 0;
         match self.phase {
             Phase::Preparing(_) => self.prepare_elsewhere(now, out),
@@ -288,25 +292,34 @@ impl Proposer {
                 let own =
                     |(grain, ballot, _): &&(GrainId, Ballot, Refusal)| *grain == self.grain && *ballot == self.ballot;
                 if let Some((_, _, refusal)) = refused.iter().find(own) {
-                    self.refused(now, *refusal, out);
+                    self.refused(now, from, is_current, *refusal, out);
                 }
             }
-            Answer::Nack { ballot, refusal, .. } if ballot == self.ballot => self.refused(now, refusal, out),
+            Answer::Nack { ballot, refusal, .. } if ballot == self.ballot => {
+                self.refused(now, from, is_current, refusal, out);
+            }
             // Late: for an earlier ballot, or from replicas that the slot had before.
             _ => {}
         }
     }
 
-    fn refused(&mut self, now: Time, refusal: Refusal, out: &mut Vec<Output>) {
+    fn refused(&mut self, now: Time, from: HostId, is_current: bool, refusal: Refusal, out: &mut Vec<Output>) {
+        let is_preparing = !self.is_active() && !self.is_writing_back();
         match refusal {
-            Refusal::Promised(by)
-                if by > self.ballot && (self.is_active() || matches!(self.phase, Phase::WritingBack { .. })) =>
-            {
-                self.fenced(by, out);
-            }
+            Refusal::Promised(by) if by > self.ballot && !is_preparing => self.fenced(by, out),
+            Refusal::BelowFloor(by) if is_current && !is_preparing => self.unknown(from, by, out),
             Refusal::Sealed(n) if n > self.set.n => out.push(Output::Behind(n)),
             // All others are asked again when the time comes.
             _ => self.refused_preparing(now, refusal),
+        }
+    }
+
+    /// A replica doesn't know this ballot. One alone may never have promised it. When there are so many that no quorum is left, one of them
+    /// has, and has forgotten it since: a later activation has deleted the grain.
+    fn unknown(&mut self, to: HostId, by: Ballot, out: &mut Vec<Output>) {
+        self.unknown_to.insert(to);
+        if self.unknown_to.len() > self.set.hosts.len() - self.set.quorum() {
+            self.fenced(by, out);
         }
     }
 

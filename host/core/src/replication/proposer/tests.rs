@@ -1,6 +1,7 @@
 //! What a grain's proposer promises.
 
 mod reads;
+mod unknown;
 
 use super::{Input, Limits, Output, Proposer};
 use crate::config_chain::config::ConfigNumber;
