@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::api::{CallFailure, Durability};
-use crate::id::{CallId, GrainId, RequestId, Revision, Seq};
+use crate::id::{Ballot, CallId, GrainId, RequestId, Revision, Seq};
 use crate::reply_table::Outcome;
 use crate::time::Time;
 
@@ -120,6 +120,8 @@ pub struct Reply {
     pub durability: Durability,
     /// Why it holds.
     pub rests_on: RestsOn,
+    /// In a cluster: the activation that has answered, so that the next request finds it at once.
+    pub by: Option<Ballot>,
 }
 
 /// What a reply rests on. In a cluster another activation may have taken the grain over without this one having heard of it: what such a one

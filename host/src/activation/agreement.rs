@@ -69,7 +69,7 @@ impl Driver {
         if let Some((ballot, hash)) = self.last() {
             if cluster.has(self.id(), hash).await {
                 let last = (self.seq(), hash);
-                let stored = self.stored_as(hash)?;
+                let stored = self.stored_as(cluster, hash)?;
                 return Ok(Begun { ballot, last, stored });
             }
             // Its state is in memory only, and that is lost: the replicas have it, as far as it was committed.
@@ -84,7 +84,7 @@ impl Driver {
                 let detail = "too few of the hosts that keep this grain's copies have answered";
                 return Err(CallFailure::before(Code::NoQuorum, detail));
             }
-            Ok(Err(OpenError::Held(_) | OpenError::Stopped)) => return Err(moved()),
+            Ok(Err(OpenError::Held(_) | OpenError::Over)) => return Err(moved()),
             Ok(Err(OpenError::Unreadable)) => return Err(unreadable()),
             Ok(Ok(opened)) => opened,
         };
@@ -92,7 +92,7 @@ impl Driver {
         let exists = opened.head.is_some_and(|head| !head.deleted);
         let stored = match opened.state {
             Some(stored) => Some(stored),
-            None if exists => self.stored_as(last.1)?,
+            None if exists => self.stored_as(cluster, last.1)?,
             None => None,
         };
         Ok(Begun {
@@ -102,16 +102,23 @@ impl Driver {
         })
     }
 
-    /// The state in this host's storage, which must be the one after the commit of this hash.
-    fn stored_as(&self, hash: [u8; 16]) -> Result<Option<Stored>, CallFailure> {
-        let stored = self.parts().storage.load(self.name()).map_err(|error| {
-            tracing::error!(grain = %self.name(), %error, "a grain can't be loaded");
-            unreadable()
-        })?;
+    /// The state in this host's storage, which must be the one after the commit of this hash. If it can't be had the activation is let go,
+    /// so that another host may begin one.
+    fn stored_as(&self, cluster: &Handle, hash: [u8; 16]) -> Result<Option<Stored>, CallFailure> {
+        let stored = match self.parts().storage.load(self.name()) {
+            Ok(stored) => stored,
+            Err(error) => {
+                tracing::error!(grain = %self.name(), %error, "a grain can't be loaded");
+                cluster.close(self.id(), None);
+                return Err(unreadable());
+            }
+        };
         let found = stored.as_ref().map_or([0; 16], |stored| stored.head.hash);
         if found != hash && hash != [0; 16] {
-            tracing::error!(grain = %self.name(), "a grain's copy isn't the one that was promised");
-            return Err(unreadable());
+            // Its slot has gone to other hosts since, and the copy with it.
+            tracing::warn!(grain = %self.name(), "a grain's copy isn't here any more");
+            cluster.close(self.id(), None);
+            return Err(moved());
         }
         Ok(stored.filter(|stored| !stored.deleted && stored.head.hash == hash))
     }

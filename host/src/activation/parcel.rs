@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use granary_core::api::{CallFailure, Code, Committed, Durability};
-use granary_core::id::{CallId, GrainId, GrainKey, GrainName, GrainType, HostId, RequestId, Revision, Seq};
+use granary_core::id::{Ballot, CallId, GrainId, GrainKey, GrainName, GrainType, HostId, RequestId, Revision, Seq};
 use granary_core::message::{Once, Reply, RestsOn, Work};
 use granary_core::routing::Travel;
 use granary_core::time::Time;
@@ -136,6 +136,7 @@ pub(super) struct SentReply {
     seq: u64,
     revision: u32,
     durability: u8,
+    by: Option<Ballot>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -168,6 +169,7 @@ impl SentReply {
                 Durability::Relaxed => 1,
                 Durability::Volatile => 2,
             },
+            by: reply.by,
         }
     }
 
@@ -194,6 +196,7 @@ impl SentReply {
             },
             // Its host has seen to that.
             rests_on: RestsOn::Nothing,
+            by: self.by,
         }
     }
 }

@@ -138,12 +138,13 @@ impl Catalog {
                 answer.await
             }
         };
-        let Ok((reply, _)) = answer else {
+        let Ok((mut reply, _)) = answer else {
             return Tried::Done(refusal(CallFailure {
                 committed: Committed::Unknown,
                 ..CallFailure::before(Code::Overloaded, "the host stops: ask again when it's back")
             }));
         };
+        reply.by = driver.last().map(|(ballot, _)| ballot);
         match &reply.result {
             Err(failure) if failure.code == Code::Moved => {
                 let failure = failure.clone();
@@ -220,6 +221,10 @@ impl Catalog {
             Ok(bytes) => match decode::<SentReply>(&bytes) {
                 Some(sent) => {
                     let reply = sent.open();
+                    if let Some(by) = reply.by.filter(|by| by.host != to) {
+                        // It was sent on from there.
+                        cluster.learned(callee, by);
+                    }
                     match &reply.result {
                         Err(failure)
                             if failure.code == Code::Moved
@@ -270,5 +275,6 @@ pub(crate) fn refusal(failure: CallFailure) -> Reply {
         revision: Revision(0),
         durability: Durability::default(),
         rests_on: RestsOn::Nothing,
+        by: None,
     }
 }

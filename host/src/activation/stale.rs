@@ -106,6 +106,7 @@ impl Catalog {
             revision,
             durability,
             rests_on: RestsOn::Nothing,
+            by: None,
         })
     }
 

@@ -4,13 +4,11 @@
 
 use std::sync::Arc;
 
-use granary_core::cluster::Record;
-use granary_core::cluster::persistence::{self, Persistence};
+use granary_core::cluster::{Record, persistence};
 use granary_core::commit::Commit;
-use granary_core::id::{GrainId, Lsn};
-use granary_core::replication::messages::{Accepted, State};
+use granary_core::id::Lsn;
+use granary_core::replication::messages::Accepted;
 
-use super::copies::state_of;
 use super::journal::Journal;
 use super::wire;
 use crate::storage::{Storage, StoredHead};
@@ -33,23 +31,6 @@ impl persistence::Files for Files {
     fn rewrite(&mut self, records: &[Record]) {
         self.journal
             .rewrite(records.iter().map(|record| wire::encode(record).to_vec()));
-    }
-}
-
-impl Files {
-    /// A grain's state, if it's stored. May read the disk.
-    pub(super) fn state(&self, persistence: &Persistence, grain: GrainId) -> Option<State> {
-        if let Some(table) = persistence.table(grain) {
-            return Some(table.clone());
-        }
-        let name = persistence.name_of(grain)?;
-        match self.storage.load(name) {
-            Ok(stored) => stored.map(|stored| state_of(name, &stored)),
-            Err(error) => {
-                tracing::error!(grain = %name, %error, "a copy of a grain can't be read");
-                None
-            }
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use granary_core::cluster::recovery::Recovery;
-use granary_core::cluster::{Cluster, Input, Record, Settings};
+use granary_core::cluster::{Input, Record, Settings};
 use granary_core::config_chain::config::{ClusterId, Config, Member};
 use granary_core::id::{Ballot, GrainId, GrainName, HostId, Lsn, Seq};
 use granary_core::membership::Change;
+use granary_core::message::Token;
 use granary_core::placement::{Beat, Policy};
 use granary_core::replication::messages::{CommitHash, Proposal};
 use granary_core::routing::Travel;
@@ -25,6 +26,7 @@ use super::journal::Journal;
 use super::link::{CallError, Link};
 use super::notes::{Edit, Edited, Hear, Note, OpenError, Opened, View, Way};
 use super::office::Office;
+use super::reader::Reader;
 use super::wire;
 use crate::clock::Clock;
 use crate::storage::{DurableSink, Storage, StorageError};
@@ -35,9 +37,6 @@ const FRAMES_MOST: usize = 4096;
 pub(crate) const FOLDER: &str = "cluster";
 /// The exit code of a host whose disk failed.
 const DISK_FAILED: i32 = 70;
-
-/// The machine's own marks begin above it.
-const NOBODYS_MARK: u64 = 0;
 
 /// What a host starts its part with.
 pub(crate) struct Start<'a> {
@@ -61,6 +60,8 @@ pub(crate) struct Inbox(Receiver<Note>);
 pub(crate) struct Handle {
     notes: Sender<Note>,
     frames: Arc<AtomicUsize>,
+    /// The last token of a way that was asked for.
+    tokens: Arc<AtomicU64>,
     config: Arc<Mutex<Option<Arc<Config>>>>,
     others: Arc<Mutex<Arc<BTreeSet<HostId>>>>,
     link: Arc<OnceLock<Arc<dyn Link>>>,
@@ -72,6 +73,7 @@ pub(crate) fn channel_to_office() -> (Handle, Inbox) {
     let handle = Handle {
         notes,
         frames: Arc::new(AtomicUsize::new(0)),
+        tokens: Arc::default(),
         config: Arc::default(),
         others: Arc::default(),
         link: Arc::default(),
@@ -95,21 +97,17 @@ pub(crate) fn open(start: Start<'_>, handle: &Handle, inbox: Inbox) -> Result<Jo
     let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     settings.chain.down_nanos = nanos(config.remove_after);
     settings.chain.join_nanos = nanos(config.join_after);
-    let mut recovery = Recovery::new(storage.durable(), settings.rules);
-    let mut machine = Cluster::new(settings);
+    let mut recovery = Recovery::new(settings, storage.durable());
     let now = clock.time();
-    let journal = open_journal(data, handle, &mut |record| recovery.journal(&mut machine, now, record))?;
+    let journal = open_journal(data, handle, &mut |record| recovery.journal(now, record))?;
     storage.each(&mut |name, head| recovery.stored(&name, files::accepted(&head)))?;
-    let is_chain = |record: Record| matches!(record, Record::Chain(_));
-    let founds = founds.filter(|_| !machine.snapshot().any(is_chain));
-    let recovered = recovery.finish(&mut machine, now, founds.is_some());
-    let (mut persistence, told) = recovered.map_err(|missing| StorageError::Corrupt(missing.to_string()))?;
+    let founds = founds.filter(|_| !recovery.is_member());
+    let reader = Reader::start(storage.clone(), handle.notes.clone())?;
     let mut files = Files { storage, journal };
-    for record in told {
-        persistence.write(NOBODYS_MARK, record, &mut files);
-    }
+    let cluster = recovery.finish(now, founds.is_some(), &mut files);
+    let cluster = cluster.map_err(|missing| StorageError::Corrupt(missing.to_string()))?;
     handle.link.get_or_init(|| link.clone());
-    let mut office = Office::new(machine, (persistence, files), link, clock, handle.config.clone());
+    let mut office = Office::new(cluster, (files, reader), link, clock, handle.config.clone());
     office.give(now, Input::Start { founds });
     let frames = handle.frames.clone();
     let inbox = inbox.0;
@@ -190,7 +188,7 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         let name = name.clone();
         self.note(Note::Open { name, hear, reply });
-        answer.await.unwrap_or(Err(OpenError::Stopped))
+        answer.await.unwrap_or(Err(OpenError::Over))
     }
 
     /// Has a commit of an activation of this host accepted.
@@ -218,18 +216,27 @@ impl Handle {
         self.note(Note::Close { grain, to });
     }
 
-    /// Where a request goes.
+    /// Where a request goes. One that isn't waited for any longer is taken back.
     pub(crate) async fn route(&self, grain: GrainId, policy: Policy, from: Option<HostId>, travel: Travel) -> Way {
+        let token = Token(self.tokens.fetch_add(1, Ordering::Relaxed) + 1);
         let (reply, answer) = oneshot::channel();
         self.note(Note::Route {
+            token,
             grain,
             policy,
             from,
             travel,
             reply,
         });
-        let stopped = Way::Refused(granary_core::routing::Refusal::TooManyWaiting);
-        answer.await.unwrap_or(stopped)
+        let mut waits = Waits(Some((self, grain, token)));
+        let way = answer.await;
+        waits.0 = None;
+        way.unwrap_or(Way::Refused(granary_core::routing::Refusal::TooManyWaiting))
+    }
+
+    /// A reply has told which activation has answered.
+    pub(crate) fn learned(&self, grain: GrainId, ballot: Ballot) {
+        self.note(Note::Learned { grain, ballot });
     }
 
     /// A grain that was active here is now active elsewhere: requests that come here for it go there, and their senders are told.
@@ -272,6 +279,17 @@ impl Handle {
     fn note(&self, note: Note) {
         // A closed office answers nobody, and whoever waits sees that.
         let _ = self.notes.send(note);
+    }
+}
+
+/// A request that waits for its way.
+struct Waits<'a>(Option<(&'a Handle, GrainId, Token)>);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        if let Some((handle, grain, token)) = self.0 {
+            handle.note(Note::Withdraw { grain, token });
+        }
     }
 }
 

@@ -19,6 +19,7 @@ mod members;
 mod notes;
 mod office;
 mod quic;
+mod reader;
 mod station;
 #[cfg(test)]
 mod tests;

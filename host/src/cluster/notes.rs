@@ -1,12 +1,15 @@
 //! What the office is asked and what it says: the nouns between it and the rest of the host.
 
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 
+pub(crate) use granary_core::cluster::{Edited, News};
 use granary_core::config_chain::config::Config;
 use granary_core::id::{Ballot, GrainId, GrainName, HostId, Seq};
 use granary_core::membership::Change;
+use granary_core::message::Token;
 use granary_core::placement::{Beat, Policy};
-use granary_core::replication::messages::{Accepted, CommitHash, Proposal};
+use granary_core::replication::messages::{Accepted, CommitHash, Proposal, State};
 use granary_core::routing::{self, Travel};
 use tokio::sync::oneshot;
 
@@ -16,19 +19,6 @@ use crate::storage::Stored;
 pub(crate) trait Hear: Send + Sync {
     /// Something has happened to the activation.
     fn hear(self: Arc<Self>, news: News);
-}
-
-/// See [`Hear`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum News {
-    /// A quorum has all commits up to this one.
-    Committed(Seq),
-    /// No quorum has been heard for too long: start no turn.
-    Isolated,
-    /// A quorum is heard again.
-    Reachable,
-    /// Another activation has taken over, or this one has been let go: drop everything.
-    Over,
 }
 
 /// What an activation begins with.
@@ -49,8 +39,8 @@ pub(crate) enum OpenError {
     Held(HostId),
     /// The state can't be read.
     Unreadable,
-    /// The host stops.
-    Stopped,
+    /// Another activation has taken over before this one began, or the host stops.
+    Over,
 }
 
 /// Where a request goes.
@@ -68,15 +58,6 @@ pub(crate) enum Way {
 /// ([`Edited::Again`]), so it has to look at what is there.
 pub(crate) type Edit = Box<dyn FnOnce(Option<&[u8]>) -> Option<Vec<u8>> + Send>;
 
-/// What became of an [`Edit`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Edited {
-    /// The table as it is now: its version and bytes. Agreed.
-    Done(u64, Option<Vec<u8>>),
-    /// Another host took over meanwhile, and whether it's made isn't known: ask again.
-    Again,
-}
-
 /// What the office is told.
 pub(super) enum Note {
     Frame {
@@ -85,6 +66,12 @@ pub(super) enum Note {
     },
     Durable,
     Journaled(Vec<u64>),
+    /// A state was read; `taken` is dropped with the note.
+    Loaded {
+        grain: GrainId,
+        state: Option<State>,
+        taken: SyncSender<()>,
+    },
     Seen(Change),
     Beat(Beat),
     Open {
@@ -111,11 +98,20 @@ pub(super) enum Note {
         to: Option<HostId>,
     },
     Route {
+        token: Token,
         grain: GrainId,
         policy: Policy,
         from: Option<HostId>,
         travel: Travel,
         reply: oneshot::Sender<Way>,
+    },
+    Withdraw {
+        grain: GrainId,
+        token: Token,
+    },
+    Learned {
+        grain: GrainId,
+        ballot: Ballot,
     },
     Handed {
         grain: GrainId,

@@ -1,26 +1,22 @@
 //! The thread on which this host's part in its cluster is decided, and what it's asked.
 //!
 //! One thread takes one note after the other, gives it to the machine (`granary_core::cluster`) and does what that says. It does
-//! what takes long nowhere: commits go to the log's thread, records to the journal's, frames to the link. A thread of its own, so that
-//! guests that compute don't keep the host from renewing its ballots.
+//! what takes long nowhere: commits go to the log's thread, records to the journal's, frames to the link, states are read by the
+//! [reader](super::reader). A thread of its own, so that guests that compute don't keep the host from renewing its ballots.
 //!
-//! **Not here:** rules (the machine), what is written where (`granary_core::cluster::persistence`), how frames travel (`link`).
+//! **Not here:** rules (the machine), how frames travel (`link`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use granary_core::cluster::persistence::{Persistence, TABLE};
-use granary_core::cluster::soundness::is_sound;
-use granary_core::cluster::{Cluster, Input, Output, PeerMessage};
+use granary_core::cluster::{self as machine, Cluster, Edited, Input, News, Output, PeerMessage};
 use granary_core::config_chain::config::Config;
-use granary_core::id::{Ballot, GrainId, GrainName, HostId, Seq};
+use granary_core::id::{GrainId, GrainName, HostId};
 use granary_core::message::Token;
 use granary_core::placement::Beat;
-use granary_core::replication::messages::{Accepted, CommitHash, Payload, Proposal, State};
-use granary_core::replication::proposer;
 use granary_core::routing::{self, Errand};
 use granary_core::time::Time;
 use tokio::sync::oneshot;
@@ -28,7 +24,8 @@ use tokio::sync::oneshot;
 use super::copies::stored_of;
 use super::files::Files;
 use super::link::Link;
-use super::notes::{Edit, Edited, Hear, News, Note, OpenError, Opened, View, Way};
+use super::notes::{Edit, Hear, Note, OpenError, Opened, View, Way};
+use super::reader::Reader;
 use super::wire;
 use crate::clock::Clock;
 
@@ -39,63 +36,58 @@ const LONG_FRAME: usize = 64 << 10;
 /// How long nothing may be due, so that a stopped host is noticed.
 const REST: Duration = Duration::from_millis(500);
 
-/// An activation, or a table that is being edited.
-struct Live {
-    /// What was here when it began.
-    had: Option<CommitHash>,
-    is_active: bool,
-    /// An earlier activation of this host has to end first.
-    waits: bool,
-    kind: Kind,
+/// Who is behind an activation.
+struct Listener {
+    grain: GrainId,
+    hear: Arc<dyn Hear>,
+    /// Until it's opened, or refused.
+    reply: Option<oneshot::Sender<Result<Opened, OpenError>>>,
 }
 
-enum Kind {
-    Grain {
-        hear: Arc<dyn Hear>,
-        reply: Option<oneshot::Sender<Result<Opened, OpenError>>>,
-    },
-    Table {
-        edit: Option<Edit>,
-        written: Option<(u64, Vec<u8>)>,
-        reply: Option<oneshot::Sender<Edited>>,
-    },
+/// Who edits a table, and how, until it's made.
+struct Editor {
+    edit: Option<Edit>,
+    reply: oneshot::Sender<Edited>,
 }
 
 /// See the file's text.
 pub(super) struct Office {
-    pub(super) machine: Cluster,
-    pub(super) persistence: Persistence,
-    pub(super) files: Files,
-    pub(super) link: Arc<dyn Link>,
-    pub(super) clock: Clock,
+    cluster: Cluster,
+    files: Files,
+    reader: Reader,
+    link: Arc<dyn Link>,
+    clock: Clock,
     /// The newest configuration, for those who ask without waiting.
-    pub(super) config: Arc<Mutex<Option<Arc<Config>>>>,
-    live: HashMap<GrainId, Live>,
-    reads: HashMap<u64, oneshot::Sender<bool>>,
+    config: Arc<Mutex<Option<Arc<Config>>>>,
+    listeners: HashMap<Token, Listener>,
+    readers: HashMap<Token, oneshot::Sender<bool>>,
+    editors: HashMap<Token, Editor>,
     ways: HashMap<Token, oneshot::Sender<Way>>,
-    tickets: u64,
+    /// The last token that was drawn here; those of ways are drawn by who asks.
+    tokens: u64,
     mail: HashMap<HostId, Vec<PeerMessage>>,
 }
 
 impl Office {
     pub(super) fn new(
-        machine: Cluster,
-        (persistence, files): (Persistence, Files),
+        cluster: Cluster,
+        (files, reader): (Files, Reader),
         link: Arc<dyn Link>,
         clock: Clock,
         config: Arc<Mutex<Option<Arc<Config>>>>,
     ) -> Office {
         Office {
-            machine,
-            persistence,
+            cluster,
             files,
+            reader,
             link,
             clock,
             config,
-            live: HashMap::new(),
-            reads: HashMap::new(),
+            listeners: HashMap::new(),
+            readers: HashMap::new(),
+            editors: HashMap::new(),
             ways: HashMap::new(),
-            tickets: 0,
+            tokens: 0,
             mail: HashMap::new(),
         }
     }
@@ -105,8 +97,8 @@ impl Office {
         self.flush();
         loop {
             let now = self.clock.time();
-            let rest = match self.machine.deadline() {
-                _ if self.persistence.has_work() => Duration::ZERO,
+            let rest = match self.cluster.deadline() {
+                _ if self.cluster.has_work() => Duration::ZERO,
                 Some(at) => Duration::from_nanos(at.nanos_since(now)).min(REST),
                 None => REST,
             };
@@ -128,20 +120,22 @@ impl Office {
                 next = if taken + 1 < BATCH { notes.try_recv().ok() } else { None };
             }
             let now = self.clock.time();
-            if self.machine.deadline().is_some_and(|at| at <= now) {
+            if self.cluster.deadline().is_some_and(|at| at <= now) {
                 self.give(now, Input::Wake);
             }
             self.flush();
-            self.tidy_files();
+            let is_long = self.files.journal.is_long();
+            self.cluster.tidy(is_long, &mut self.files);
         }
     }
 
-    /// Gives the machine an input and does what it says.
+    /// Gives the machine an input, does what it says, and answers what it asks.
     pub(super) fn give(&mut self, now: Time, input: Input) {
-        let mut out = Vec::new();
-        self.machine.handle(now, input, &mut out);
-        for output in out {
-            self.heed(now, output);
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let mut out = Vec::new();
+            self.cluster.handle(now, input, &mut self.files, &mut out);
+            inputs.extend(out.into_iter().filter_map(|output| self.heed(output)));
         }
     }
 
@@ -152,25 +146,18 @@ impl Office {
                 None => tracing::warn!(%from, bytes = frame.len(), "a frame can't be read: another release?"),
                 Some(messages) => {
                     for message in messages {
-                        if is_sound(&message) {
-                            self.give(now, Input::Received { from, message });
-                        } else {
-                            tracing::error!(%from, "a peer sends a commit that isn't what it is said to be: it isn't taken");
-                        }
+                        self.give(now, Input::Received { from, message });
                     }
                 }
             },
             Note::Durable => {
                 let upto = self.files.storage.durable();
-                for mark in self.persistence.log_durable(upto, &mut self.files) {
-                    self.give(now, Input::Persisted(mark));
-                }
+                self.give(now, Input::LogDurable(upto));
             }
-            Note::Journaled(marks) => {
-                self.persistence.journaled(&marks);
-                for mark in marks {
-                    self.give(now, Input::Persisted(mark));
-                }
+            Note::Journaled(marks) => self.give(now, Input::Journaled(marks)),
+            Note::Loaded { grain, state, taken } => {
+                drop(taken);
+                self.give(now, Input::Loaded { grain, state });
             }
             Note::Seen(change) => self.give(now, Input::Seen(change)),
             Note::Beat(beat) => self.give(now, Input::Beat(beat)),
@@ -182,40 +169,26 @@ impl Office {
     /// What this host's own activations, router and tools ask.
     fn take_ask(&mut self, now: Time, note: Note) {
         match note {
-            Note::Open { name, hear, reply } => self.open(now, &name, hear, reply),
-            Note::Propose { grain, proposal } => {
-                // An activation that is over may not know it yet; what it proposes goes nowhere.
-                if self.live.get(&grain).is_some_and(|live| live.is_active) {
-                    let input = proposer::Input::Propose(proposal);
-                    self.give(now, Input::Grain { grain, input });
-                }
-            }
+            Note::Open { name, hear, reply } => self.open(now, name, hear, reply),
+            Note::Propose { grain, proposal } => self.give(now, Input::Propose { grain, proposal }),
             Note::Reload { grain, last, reply } => {
-                let stored = self.persistence.stored(grain);
                 // Whoever asked may have gone.
-                let _ = reply.send(stored.is_some_and(|stored| stored.hash == last) || last == [0; 16]);
+                let _ = reply.send(self.cluster.has(grain, last));
             }
             Note::Read { grain, sees, reply } => {
-                if !self.live.get(&grain).is_some_and(|live| live.is_active) {
-                    let _ = reply.send(false);
-                    return;
-                }
-                self.tickets += 1;
-                let ticket = self.tickets;
-                self.reads.insert(ticket, reply);
-                let input = proposer::Input::Read { ticket, sees };
-                self.give(now, Input::Grain { grain, input });
+                let token = self.token();
+                self.readers.insert(token, reply);
+                self.give(now, Input::Read { token, grain, sees });
             }
-            Note::Close { grain, to } => self.close(now, grain, to),
+            Note::Close { grain, to } => self.give(now, Input::Close { grain, to }),
             Note::Route {
+                token,
                 grain,
                 policy,
                 from,
                 travel,
                 reply,
             } => {
-                self.tickets += 1;
-                let token = Token(self.tickets);
                 self.ways.insert(token, reply);
                 let errand = Errand {
                     token,
@@ -226,33 +199,74 @@ impl Office {
                 };
                 self.give(now, Input::Route(routing::Input::Request(errand)));
             }
+            Note::Withdraw { grain, token } => {
+                if self.ways.remove(&token).is_some() {
+                    self.give(now, Input::Route(routing::Input::Withdraw { grain, token }));
+                }
+            }
+            Note::Learned { grain, ballot } => {
+                self.give(now, Input::Route(routing::Input::Learned { grain, ballot }));
+            }
             Note::Handed { grain, to } => self.give(now, Input::Route(routing::Input::Handed { grain, to })),
-            Note::Edit { table, edit, reply } => self.edit(now, table, edit, reply),
+            Note::Edit { table, edit, reply } => {
+                let token = self.token();
+                let edit = Some(edit);
+                self.editors.insert(token, Editor { edit, reply });
+                self.give(now, Input::Edit { token, table });
+            }
             Note::Look(reply) => {
                 let _ = reply.send(self.view());
             }
-            Note::Frame { .. } | Note::Durable | Note::Journaled(_) | Note::Seen(_) | Note::Beat(_) | Note::Stop => {}
+            Note::Frame { .. }
+            | Note::Durable
+            | Note::Journaled(_)
+            | Note::Loaded { .. }
+            | Note::Seen(_)
+            | Note::Beat(_)
+            | Note::Stop => {}
         }
     }
 
-    fn heed(&mut self, now: Time, output: Output) {
+    fn token(&mut self) -> Token {
+        self.tokens += 1;
+        Token(self.tokens)
+    }
+
+    fn open(
+        &mut self,
+        now: Time,
+        name: GrainName,
+        hear: Arc<dyn Hear>,
+        reply: oneshot::Sender<Result<Opened, OpenError>>,
+    ) {
+        let token = self.token();
+        let (grain, reply) = (name.id(), Some(reply));
+        self.listeners.insert(token, Listener { grain, hear, reply });
+        self.give(now, Input::Open { token, name });
+    }
+
+    /// Does what the machine says. Returns what it is to hear of that.
+    fn heed(&mut self, output: Output) -> Option<Input> {
         match output {
             Output::Send { to, message } => self.mail.entry(to).or_default().push(message),
-            Output::Persist { mark, record } => self.persistence.write(mark, record, &mut self.files),
-            Output::Load { grain } => {
-                let (_, accepted) = self.register(grain);
-                let state = match accepted {
-                    Some(accepted) if accepted.deleted => Some(State {
-                        seq: accepted.seq,
-                        hash: accepted.hash,
-                        deleted: true,
-                        body: Default::default(),
-                    }),
-                    _ => self.state(grain),
-                };
-                self.give(now, Input::Loaded { grain, state });
+            Output::Load { name } => self.reader.read(name),
+            Output::Opened { token, opened } => return self.opened(token, opened),
+            Output::News { token, news } => self.tell(token, news),
+            Output::Confirmed { token, is_confirmed } => {
+                if let Some(reply) = self.readers.remove(&token) {
+                    let _ = reply.send(is_confirmed);
+                }
             }
-            Output::Grain { grain, output } => self.hear(now, grain, output),
+            Output::Edit { token, table, bytes } => {
+                let edit = self.editors.get_mut(&token)?.edit.take()?;
+                let next = edit(bytes.as_deref());
+                return Some(Input::Rewritten { table, next });
+            }
+            Output::Edited { token, edited } => {
+                if let Some(editor) = self.editors.remove(&token) {
+                    let _ = editor.reply.send(edited);
+                }
+            }
             Output::Route(output) => self.way(output),
             Output::Configured(config) => {
                 tracing::info!(
@@ -262,190 +276,49 @@ impl Office {
                 );
                 *self.config.lock().expect("no panic under this lock") = Some(config);
             }
-            Output::Outdated { grain, by } => {
-                tracing::debug!(%grain, ?by, "an activation seems to be outdated");
-                self.over(now, grain);
+            Output::Unsound { from } => {
+                tracing::error!(%from, "a peer sends a commit that isn't what it is said to be: it isn't taken");
             }
             Output::Forked { n, host } => {
                 tracing::error!(n = n.0, %host, "two configurations of one number: a copied data folder, or a fault; this host stops");
                 std::process::exit(70);
             }
         }
+        None
     }
 
-    /// What nobody waits for: grains that are taken out, a journal that has grown long.
-    fn tidy_files(&mut self) {
-        self.persistence.step(&mut self.files);
-        if self.files.journal.is_long() && !self.persistence.is_compacting() {
-            self.persistence.compact(self.machine.snapshot(), &mut self.files);
-        }
-    }
-
-    fn state(&self, grain: GrainId) -> Option<State> {
-        self.files.state(&self.persistence, grain)
-    }
-
-    fn register(&self, grain: GrainId) -> (Option<Ballot>, Option<Accepted>) {
-        let slot = granary_core::slot::Slot::of(grain);
-        let replica = self.machine.replicas().replica(slot);
-        replica.map_or((None, None), |replica| replica.register(grain))
-    }
-
-    fn open(
-        &mut self,
-        now: Time,
-        name: &GrainName,
-        hear: Arc<dyn Hear>,
-        reply: oneshot::Sender<Result<Opened, OpenError>>,
-    ) {
-        let grain = name.id();
-        self.persistence.name(name);
-        // Its own earlier activation, which it has dropped.
-        self.over(now, grain);
-        let stored = self.persistence.stored(grain).filter(|stored| !stored.deleted);
-        let had = stored.map(|stored| stored.hash);
-        let reply = Some(reply);
-        self.begin(now, grain, had, Kind::Grain { hear, reply });
-    }
-
-    fn begin(&mut self, now: Time, grain: GrainId, had: Option<CommitHash>, kind: Kind) {
-        let waits = self.machine.proposers().proposer(grain).is_some();
-        let live = Live {
-            had,
-            is_active: false,
-            waits,
-            kind,
-        };
-        self.live.insert(grain, live);
-        if !waits {
-            self.give(now, Input::Activate { grain, have: had });
-        }
-    }
-
-    fn close(&mut self, now: Time, grain: GrainId, to: Option<HostId>) {
-        if self.live.contains_key(&grain) {
-            let input = proposer::Input::Release { to };
-            self.give(now, Input::Grain { grain, input });
-        }
-    }
-
-    fn edit(&mut self, now: Time, table: GrainId, edit: Edit, reply: oneshot::Sender<Edited>) {
-        if self.live.contains_key(&table) {
-            let _ = reply.send(Edited::Again);
-            return;
-        }
-        let had = self.persistence.stored(table).map(|stored| stored.hash);
-        let kind = Kind::Table {
-            edit: Some(edit),
-            written: None,
-            reply: Some(reply),
-        };
-        self.begin(now, table, had, kind);
-    }
-
-    /// An activation is over, whatever it was doing.
-    fn over(&mut self, now: Time, grain: GrainId) {
-        let Some(live) = self.live.remove(&grain) else { return };
-        let input = proposer::Input::Release { to: None };
-        self.give(now, Input::Grain { grain, input });
-        live.end();
-    }
-
-    /// Does what an activation's proposer says.
-    fn hear(&mut self, now: Time, grain: GrainId, output: proposer::Output) {
-        use proposer::Output as Said;
-        match output {
-            Said::ReadReady(ticket) | Said::ReadRefused(ticket) => {
-                if let Some(reply) = self.reads.remove(&ticket) {
-                    let _ = reply.send(matches!(output, Said::ReadReady(_)));
-                }
-                return;
-            }
-            Said::Fenced { .. } | Said::Released => {
-                match self.live.get_mut(&grain) {
-                    Some(live) if live.waits => {
-                        live.waits = false;
-                        let have = live.had;
-                        self.give(now, Input::Activate { grain, have });
-                    }
-                    Some(_) => self.live.remove(&grain).into_iter().for_each(Live::end),
-                    None => {}
-                }
-                return;
-            }
-            Said::NeedImage => {
-                if let Some(state) = self.state(grain) {
-                    let input = proposer::Input::Image(state);
-                    self.give(now, Input::Grain { grain, input });
-                }
-                return;
-            }
-            _ => {}
-        }
-        let Some(live) = self.live.get_mut(&grain) else { return };
-        match output {
-            Said::Active { ballot, head, state } => self.active(now, grain, ballot, head, state),
-            Said::Held { holder, .. } => {
-                let live = self.live.remove(&grain);
-                if let Some(Kind::Grain { reply: Some(reply), .. }) = live.map(|live| live.kind) {
-                    let _ = reply.send(Err(OpenError::Held(holder)));
-                }
-            }
-            Said::Committed(seq) => match &mut live.kind {
-                Kind::Grain { hear, .. } => hear.clone().hear(News::Committed(seq)),
-                Kind::Table { written, reply, .. } => {
-                    if let (Some((version, bytes)), Some(reply)) = (written.take(), reply.take()) {
-                        let _ = reply.send(Edited::Done(version, Some(bytes)));
-                    }
-                    self.close(now, grain, None);
-                }
-            },
-            Said::Isolated => live.tell(News::Isolated),
-            Said::Reachable => live.tell(News::Reachable),
-            _ => {}
-        }
-    }
-
-    fn active(&mut self, now: Time, grain: GrainId, ballot: Ballot, head: Option<Accepted>, state: Option<State>) {
-        let Some(live) = self.live.get_mut(&grain) else { return };
-        live.is_active = true;
-        match &mut live.kind {
-            Kind::Grain { reply, .. } => {
-                let Some(reply) = reply.take() else { return };
-                let opened = match state.filter(|state| !state.deleted).map(|state| stored_of(&state)) {
-                    Some(Err(_)) => Err(OpenError::Unreadable),
-                    Some(Ok(stored)) => Ok(Some(stored)),
-                    None => Ok(None),
+    fn opened(&mut self, token: Token, opened: Result<machine::Opened, machine::OpenError>) -> Option<Input> {
+        let listener = self.listeners.get_mut(&token)?;
+        let (grain, reply) = (listener.grain, listener.reply.take()?);
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.listeners.remove(&token);
+                let error = match error {
+                    machine::OpenError::Held(host) => OpenError::Held(host),
+                    machine::OpenError::Over => OpenError::Over,
                 };
-                let opened = opened.map(|state| Opened { ballot, head, state });
-                if reply.send(opened).is_err() {
-                    self.over(now, grain);
-                }
+                let _ = reply.send(Err(error));
+                return None;
             }
-            Kind::Table { edit, written, reply } => {
-                let Some(edit) = edit.take() else { return };
-                let present = match (&head, state) {
-                    (None, _) => None,
-                    (Some(_), Some(state)) => Some(state),
-                    (Some(_), None) => self.files.state(&self.persistence, grain),
-                };
-                let bytes = present.as_ref().and_then(|state| state.body.as_bytes().get(1..));
-                let seq = head.map_or(Seq(0), |head| head.seq);
-                match edit(bytes) {
-                    None => {
-                        if let Some(reply) = reply.take() {
-                            let _ = reply.send(Edited::Done(seq.0, bytes.map(<[u8]>::to_vec)));
-                        }
-                        self.close(now, grain, None);
-                    }
-                    Some(next) => {
-                        *written = Some((seq.next().0, next.clone()));
-                        let proposal = table_proposal(head, &next);
-                        let input = proposer::Input::Propose(proposal);
-                        self.give(now, Input::Grain { grain, input });
-                    }
-                }
-            }
+        };
+        let machine::Opened { ballot, head, state } = opened;
+        let opened = match state.map(|state| stored_of(&state)).transpose() {
+            Err(_) => Err(OpenError::Unreadable),
+            Ok(state) => Ok(Opened { ballot, head, state }),
+        };
+        let is_lost = opened.is_err();
+        // Whoever wanted it waits no longer.
+        let is_unwanted = reply.send(opened).is_err();
+        (is_lost || is_unwanted).then_some(Input::Close { grain, to: None })
+    }
+
+    fn tell(&mut self, token: Token, news: News) {
+        if let Some(listener) = self.listeners.get(&token) {
+            listener.hear.clone().hear(news);
+        }
+        if news == News::Over {
+            self.listeners.remove(&token);
         }
     }
 
@@ -473,70 +346,32 @@ impl Office {
     }
 
     fn beats(&self) -> Vec<(HostId, Beat)> {
-        let (now, loads) = (self.clock.time(), self.machine.routing().directory().loads());
-        let members = self.machine.config().into_iter().flat_map(|config| &config.members);
+        let protocols = self.cluster.protocols();
+        let (now, loads) = (self.clock.time(), protocols.routing().directory().loads());
+        let members = protocols.config().into_iter().flat_map(|config| &config.members);
         members
             .filter_map(|member| Some((member.host, loads.beat(now, member.host)?)))
             .collect()
     }
 
     fn view(&self) -> View {
-        let replicas = self.machine.replicas();
-        let isolated = self.live.keys().filter(|grain| {
-            let proposer = self.machine.proposers().proposer(**grain);
-            proposer.is_some_and(proposer::Proposer::is_isolated)
-        });
+        let protocols = self.cluster.protocols();
+        let replicas = protocols.replicas();
+        let lives = self.cluster.lives();
+        let proposers = lives.grains().filter_map(|grain| protocols.proposers().proposer(grain));
         View {
-            config: self.machine.config().cloned(),
+            config: protocols.config().cloned(),
             serving: replicas
                 .iter()
                 .filter(|(_, replica)| replica.serves().is_some())
                 .count(),
             installing: replicas.iter().filter(|(_, replica)| replica.installs()).count(),
             registers: replicas.iter().map(|(_, replica)| replica.len()).sum(),
-            activations: self.live.len(),
-            isolated: isolated.count(),
-            counts: self.machine.routing().counts(),
-            cached: self.machine.routing().cached(),
+            activations: lives.len(),
+            isolated: proposers.filter(|proposer| proposer.is_isolated()).count(),
+            counts: protocols.routing().counts(),
+            cached: protocols.routing().cached(),
             beats: self.beats(),
         }
-    }
-}
-
-impl Live {
-    fn tell(&self, news: News) {
-        if let Kind::Grain { hear, .. } = &self.kind {
-            hear.clone().hear(news);
-        }
-    }
-
-    /// Tells whoever is behind it that it's over.
-    fn end(self) {
-        match self.kind {
-            Kind::Grain { reply: Some(reply), .. } => {
-                let _ = reply.send(Err(OpenError::Stopped));
-            }
-            Kind::Grain { hear, reply: None } => hear.hear(News::Over),
-            Kind::Table { reply, .. } => {
-                if let Some(reply) = reply {
-                    let _ = reply.send(Edited::Again);
-                }
-            }
-        }
-    }
-}
-
-/// A table's next version as a commit.
-fn table_proposal(head: Option<Accepted>, bytes: &[u8]) -> Proposal {
-    let (seq, prev_hash) = head.map_or((Seq(0), [0; 16]), |head| (head.seq, head.hash));
-    let body = [&[TABLE], bytes].concat();
-    let mut hash = [0; 16];
-    hash.copy_from_slice(&blake3::hash(&[&prev_hash[..], &body].concat()).as_bytes()[..16]);
-    Proposal {
-        seq: seq.next(),
-        prev_hash,
-        hash,
-        deletes: false,
-        payload: Payload::Full(body.into()),
     }
 }

@@ -331,6 +331,7 @@ mod tests {
             revision: Revision(2),
             durability: Durability::Relaxed,
             rests_on: Default::default(),
+            by: None,
         };
         let response = Refusal::of_reply(failure, reply).into_response(ID);
         assert_eq!(response.headers()[headers::SEQ], "7");

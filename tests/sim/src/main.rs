@@ -11,7 +11,7 @@ use granary_sim::floors;
 use granary_sim::queue::SECONDS;
 use granary_sim::replicated::{Replicated, Setup};
 use granary_sim::seeds;
-use granary_sim::whole::Whole;
+use granary_sim::whole::{Rule, Whole};
 use granary_sim::world::{Plan, Report, World};
 
 const USAGE: &str = "\
@@ -20,10 +20,11 @@ usage: granary-sim [--seeds N] [--seed S] [--mutation M] [--outside] [--lines N]
   --seeds N     run seeds 0 to N-1, or N of them from S on; 500 without
   --seed S      the first seed; alone: only this one, with a trace of its end when something is found
   --mutation M  break a rule on purpose, and expect that it's found: no-fence, no-write-back, reordered-accept,
-                unsealed-view, install-from-one, forgotten-promise
+                unsealed-view, install-from-one, forgotten-promise; with --whole: journal-ahead, taken-out-first,
+                unread-deletion, unasked-read, same-number, kept-identity
   --outside     check only what clients could notice
   --lines N     of a trace, even if nothing is found; 400 without
-  --whole       clusters of whole machines instead of replication under an authority; takes no other switch but the seeds
+  --whole       clusters of whole machines instead of replication under an authority; takes seeds and a mutation
 ";
 
 /// Findings that are printed; a rule that is broken everywhere needs no more.
@@ -33,7 +34,7 @@ const PRINTED: usize = 5;
 struct Order {
     seeds: Option<u64>,
     seed: Option<u64>,
-    mutation: Option<Mutation>,
+    mutation: Option<String>,
     outside_only: bool,
     lines: Option<usize>,
     whole: bool,
@@ -47,15 +48,26 @@ impl Order {
             match arg.as_str() {
                 "--seeds" => order.seeds = Some(args.next()?.parse().ok()?),
                 "--seed" => order.seed = Some(args.next()?.parse().ok()?),
-                "--mutation" => order.mutation = Some(mutation(&args.next()?)?),
+                "--mutation" => order.mutation = Some(args.next()?),
                 "--lines" => order.lines = Some(args.next()?.parse().ok()?),
                 "--outside" => order.outside_only = true,
                 "--whole" => order.whole = true,
                 _ => return None,
             }
         }
-        let is_plain = order.mutation.is_none() && !order.outside_only && order.lines.is_none();
-        (is_plain || !order.whole).then_some(order)
+        let is_plain = !order.outside_only && order.lines.is_none();
+        let is_known = match &order.mutation {
+            None => true,
+            Some(_) if order.whole => order.rule().is_some(),
+            Some(name) => mutation(name).is_some(),
+        };
+        ((is_plain || !order.whole) && is_known).then_some(order)
+    }
+
+    /// The rule that whole clusters break.
+    fn rule(&self) -> Option<Rule> {
+        let name = self.mutation.as_deref()?;
+        Rule::ALL.iter().find(|(known, _)| *known == name).map(|(_, rule)| *rule)
     }
 
     fn run(&self, seed: u64, traces: bool) -> Report {
@@ -69,18 +81,18 @@ impl Order {
             seed,
             plan,
             Setup {
-                mutation: self.mutation,
+                mutation: self.mutation.as_deref().and_then(mutation),
                 is_tight: true,
             },
         )
     }
 
     fn repeat(&self, seed: u64) -> String {
-        let mutation = self
-            .mutation
-            .map_or(String::new(), |mutation| format!(" --mutation {}", name(mutation)));
+        let mutation = self.mutation.as_ref();
+        let mutation = mutation.map_or(String::new(), |name| format!(" --mutation {name}"));
         let outside = if self.outside_only { " --outside" } else { "" };
-        format!("cargo xtask simulate --seed {seed}{mutation}{outside}")
+        let whole = if self.whole { " --whole" } else { "" };
+        format!("cargo xtask simulate --seed {seed}{mutation}{outside}{whole}")
     }
 }
 
@@ -108,7 +120,7 @@ fn main() -> ExitCode {
     let first = order.seed.unwrap_or(0);
     let count = order.seeds.unwrap_or(if order.seed.is_some() { 1 } else { 500 });
     if order.whole {
-        return whole(first, count);
+        return whole(&order, first, count);
     }
     let began = Instant::now();
     let (mut found, mut events, mut nanos) = (0, 0, 0);
@@ -152,27 +164,33 @@ fn main() -> ExitCode {
     }
 }
 
-fn whole(first: u64, count: u64) -> ExitCode {
+fn whole(order: &Order, first: u64, count: u64) -> ExitCode {
     let began = Instant::now();
     let mut found = 0;
     let mut coverage = Coverage::default();
-    seeds::each(first..first.saturating_add(count), Whole::run, |seed, report| {
+    let rule = order.rule();
+    let run = |seed| Whole::run(seed, rule);
+    seeds::each(first..first.saturating_add(count), run, |seed, report| {
         coverage.add(&report.coverage);
-        if let Some(broken) = report.broken {
-            found += 1;
-            println!("seed {seed}: {broken}\n  repeat with: cargo xtask simulate --whole --seed {seed}");
+        let Some(broken) = report.broken else {
+            return ControlFlow::Continue(());
+        };
+        found += 1;
+        println!("seed {seed}: {broken}\n  repeat with: {}", order.repeat(seed));
+        match rule.is_some() || found == PRINTED {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
         }
-        ControlFlow::Continue(())
     });
     print!("{}", coverage.table());
     let seconds = began.elapsed().as_secs_f64();
     println!("{count} seeds from {first}: {found} findings in {seconds:.1} s");
-    let missed = match found == 0 && count >= floors::WHOLE_SEEDS {
+    let missed = match found == 0 && rule.is_none() && count >= floors::WHOLE_SEEDS {
         true => coverage.missed(floors::WHOLE),
         false => Vec::new(),
     };
     tell(&missed);
-    match found == 0 && missed.is_empty() {
+    match (found > 0) == rule.is_some() && missed.is_empty() {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     }

@@ -10,24 +10,33 @@
 //!
 //! **Not here:** membership (its own tests have a network), turns, reads.
 
+mod disk;
+mod errands;
 mod faults;
+mod files;
+mod grains;
 mod history;
 mod host;
+mod lives;
 mod mended;
-mod work;
+mod rules;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use granary_core::cluster::{Input, Output, PeerMessage};
 use granary_core::config_chain::config::Member;
-use granary_core::id::{GrainId, HostId};
+use granary_core::id::{GrainName, HostId};
 use granary_core::membership::{Change, Seen, Standing};
+use granary_core::replication::messages::State;
 use granary_core::routing::Travel;
 use granary_core::time::Time;
 
+use self::disk::File;
+use self::errands::Errands;
+use self::grains::Grains;
 pub use self::history::{Broken, History};
 use self::host::Host;
-use self::work::Errands;
+pub use self::rules::Rule;
 use crate::coverage::Coverage;
 use crate::dice::Dice;
 
@@ -52,13 +61,30 @@ enum Event {
         to: usize,
         from: Option<HostId>,
         errand: u64,
-        grain: GrainId,
         travel: Travel,
     },
-    Durable {
+    /// A file's sync has ended.
+    Synced {
         at: usize,
         life: u32,
-        mark: u64,
+        file: File,
+    },
+    /// A state is read. Nothing says when; it's read now if it wasn't yet.
+    Loaded {
+        at: usize,
+        life: u32,
+        name: GrainName,
+        state: Option<Option<State>>,
+    },
+    /// A checkpoint ends; then the next begins.
+    Checkpoint {
+        at: usize,
+        life: u32,
+    },
+    /// A host has to do what nobody waits for.
+    Tidy {
+        at: usize,
+        life: u32,
     },
     Wake {
         at: usize,
@@ -96,6 +122,9 @@ pub struct Whole {
     /// From and to: nothing gets through.
     cuts: Vec<(usize, usize)>,
     loss_permille: u64,
+    /// The rule that is broken on purpose.
+    broken_rule: Option<Rule>,
+    grains: Grains,
     history: History,
     errands: Errands,
     coverage: Coverage,
@@ -103,8 +132,24 @@ pub struct Whole {
 }
 
 impl Whole {
-    /// Runs one seed.
-    pub fn run(seed: u64) -> Report {
+    /// Runs one seed, with this rule broken on purpose.
+    ///
+    /// A panic of a machine is a finding like any other: it would end the host.
+    pub fn run(seed: u64, broken_rule: Option<Rule>) -> Report {
+        let run = std::panic::catch_unwind(|| Whole::live(seed, broken_rule));
+        run.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            Report {
+                broken: Some(format!("no message makes a host panic: {}", text.unwrap_or("?"))),
+                coverage: Coverage::default(),
+                acknowledged: 0,
+                configs: 0,
+            }
+        })
+    }
+
+    fn live(seed: u64, broken_rule: Option<Rule>) -> Report {
         let mut world = Whole {
             now: Time(SECOND),
             queue: BTreeMap::new(),
@@ -115,6 +160,8 @@ impl Whole {
             is_giving: false,
             cuts: Vec::new(),
             loss_permille: 5,
+            broken_rule,
+            grains: Grains::new(),
             history: History::default(),
             errands: Errands::default(),
             coverage: Coverage::default(),
@@ -124,7 +171,7 @@ impl Whole {
         world.push(0, Event::Glance);
         // A cluster first, then clients, then trouble.
         world.run_until(world.now.plus_nanos(20 * SECOND));
-        (0..work::CLIENTS).for_each(|client| world.push(0, Event::Client(client, None)));
+        (0..errands::CLIENTS).for_each(|client| world.push(0, Event::Client(client, None)));
         world.push(2 * SECOND, Event::Fault);
         world.run_until(world.now.plus_nanos(STORM));
         world.mend();
@@ -166,15 +213,12 @@ impl Whole {
                 to,
                 from,
                 errand,
-                grain,
                 travel,
-            } => self.route(to, errand, grain, from, travel),
-            Event::Durable { at, life, mark } => {
-                if self.lives(at, life) {
-                    self.hosts[at].synced(mark);
-                    self.give(at, Input::Persisted(mark));
-                }
-            }
+            } => self.route(to, errand, from, travel),
+            Event::Synced { at, life, file } => self.synced(at, life, file),
+            Event::Loaded { at, life, name, state } => self.loaded(at, life, &name, state),
+            Event::Checkpoint { at, life } => self.checkpoint(at, life),
+            Event::Tidy { at, life } => self.tidy(at, life, false),
             Event::Wake { at, life } => {
                 if self.lives(at, life) && self.hosts[at].wake_at.is_some_and(|due| due <= self.now) {
                     self.hosts[at].wake_at = None;
@@ -193,8 +237,14 @@ impl Whole {
     }
 
     fn start(&mut self, at: usize) {
-        let seed = self.dice.roll();
-        self.hosts[at].start(self.now, seed);
+        let (seed, rule) = (self.dice.roll(), self.broken_rule);
+        let rules = rule.map(Rule::of_core).unwrap_or_default();
+        self.hosts[at].disk.compares_numbers = rule == Some(Rule::SameNumber);
+        if let Err(what) = self.hosts[at].start(self.now, seed, rules) {
+            let host = self.hosts[at].id;
+            self.hold(|_| Err(format!("a host starts with what it has: {host:?}: {what}")));
+            return;
+        }
         let is_first = at == 0 && self.hosts[at].incarnation == 1;
         let founds = is_first.then(|| Member {
             host: self.hosts[at].id,
@@ -202,6 +252,8 @@ impl Whole {
             zone: String::new(),
         });
         self.give(at, Input::Start { founds });
+        let (life, pause) = (self.hosts[at].incarnation, self.dice.between(0, SECOND));
+        self.push(pause, Event::Checkpoint { at, life });
     }
 
     fn index(&self, host: HostId) -> usize {
@@ -216,11 +268,13 @@ impl Whole {
         }
         self.is_giving = true;
         while let Some((at, input)) = self.inputs.pop_front() {
-            let Some(machine) = &mut self.hosts[at].machine else {
+            let host = &mut self.hosts[at];
+            let Some(cluster) = &mut host.cluster else {
                 continue;
             };
             let mut out = Vec::new();
-            machine.handle(self.now, input, &mut out);
+            cluster.handle(self.now, input, &mut host.disk, &mut out);
+            self.look_at_files(at);
             for output in out {
                 self.heed(at, output);
             }
@@ -231,7 +285,7 @@ impl Whole {
 
     fn plan_wake(&mut self, at: usize) {
         let host = &mut self.hosts[at];
-        let Some(due) = host.machine.as_ref().and_then(|machine| machine.deadline()) else {
+        let Some(due) = host.cluster.as_ref().and_then(|cluster| cluster.deadline()) else {
             return;
         };
         if host.wake_at.is_none_or(|planned| due < planned) {
@@ -244,22 +298,17 @@ impl Whole {
     fn heed(&mut self, at: usize, output: Output) {
         match output {
             Output::Send { to, message } => self.send(at, to, message),
-            Output::Persist { mark, record } => {
-                let took = self.dice.between(100_000, 2 * MILLI);
-                let host = &mut self.hosts[at];
-                host.write(mark, record);
-                let (life, due) = (host.incarnation, self.now.plus_nanos(took).max(host.disk_free));
-                host.disk_free = due;
-                self.push(due.nanos_since(self.now), Event::Durable { at, life, mark });
-            }
-            Output::Load { grain } => {
-                let state = self.hosts[at].state(grain);
-                self.give(at, Input::Loaded { grain, state });
-            }
-            Output::Grain { grain, output } => self.hear(at, grain, output),
+            Output::Load { name } => self.load(at, name),
+            Output::Opened { token, opened } => self.opened(at, token, opened),
+            Output::News { token, news } => self.news(at, token, news),
+            Output::Confirmed { token, is_confirmed } => self.confirmed(at, token, is_confirmed),
+            Output::Edit { token, table, bytes } => self.rewrite(at, token, table, bytes),
+            Output::Edited { token, edited } => self.edited(at, token, edited),
             Output::Route(way) => self.way(at, way),
             Output::Configured(config) => self.hold(|world| world.history.configured(&config)),
-            Output::Outdated { grain, .. } => self.let_go(at, grain),
+            Output::Unsound { from } => {
+                self.hold(|_| Err(format!("peers send what they say: {from:?} has sent something else")));
+            }
             Output::Forked { n, .. } => {
                 self.hold(|_| {
                     Err(format!(

@@ -1,40 +1,65 @@
-//! Simulated clusters of whole machines.
+//! Simulated clusters of whole hosts.
 #![allow(clippy::print_stdout, reason = "shows what was reached")]
 
 use granary_sim::coverage::Coverage;
-use granary_sim::whole::Whole;
+use granary_sim::whole::{Rule, Whole};
 
 const SEEDS: u64 = 24;
+/// A broken rule has to be found by so many.
+const SEEDS_OF_A_RULE: u64 = 60;
 
 /// What all seeds together have to reach, or nothing was tested.
 const FLOORS: &[(&str, &str, u64)] = &[
-    ("fault", "crash", 80),
-    ("fault", "isolation", 50),
-    ("fault", "one way", 20),
+    ("activation", "active", 2_000),
+    ("activation", "held", 200),
+    ("activation", "isolated", 100),
+    ("activation", "over", 2_000),
+    ("activation", "reachable", 50),
+    ("activation", "unconfirmed", 10),
+    ("answer", "add", 9_000),
+    ("answer", "delete", 2_000),
+    ("answer", "edit", 1_000),
+    ("answer", "get", 3_000),
+    ("answer", "get nothing", 900),
+    ("answer", "volatile", 4_000),
+    ("fault", "crash", 50),
+    ("fault", "crash with a slow disk", 10),
+    ("fault", "eviction", 40),
+    ("fault", "isolation", 30),
+    ("fault", "join", 15),
+    ("fault", "leave", 2),
     ("fault", "loss", 20),
-    ("fault", "outage", 10),
-    ("fault", "join", 20),
-    ("fault", "leave", 3),
-    ("fault", "lost disk", 3),
+    ("fault", "lost disk", 2),
     ("fault", "move", 8),
-    ("message", "chain", 100_000),
+    ("fault", "one way", 10),
+    ("fault", "outage", 6),
+    ("fault", "repair", 2),
+    ("fault", "slow disk", 20),
+    ("file", "checkpoint", 700),
+    ("file", "read", 250),
+    ("message", "chain", 80_000),
+    ("message", "directory", 14_000),
     ("message", "replication", 1_000_000),
-    ("message", "directory", 10_000),
-    ("way", "serve", 200_000),
-    ("way", "forward", 100_000),
+    ("record", "absence", 4_000),
+    ("record", "commit", 25_000),
+    ("record", "copy", 600),
+    ("record", "copy of a deletion", 100),
+    ("record", "deletion", 5_000),
+    ("record", "discard", 100),
+    ("record", "forget", 4_000),
+    ("record", "install", 100),
+    ("record", "rewrite", 2_000),
+    ("turn", "created again", 400),
+    ("way", "forward", 15_000),
     ("way", "refuse", 10),
-    ("activation", "active", 500),
-    ("activation", "held", 100),
-    ("activation", "fenced", 50),
-    ("activation", "released", 5),
-    ("activation", "isolated", 50),
+    ("way", "serve", 20_000),
 ];
 
 #[test]
 fn whole_clusters_lose_nothing_and_come_together_again() {
     let mut coverage = Coverage::default();
     for seed in 0..SEEDS {
-        let report = Whole::run(seed);
+        let report = Whole::run(seed, None);
         assert_eq!(
             report.broken, None,
             "repeat with: cargo xtask simulate --whole --seed {seed}"
@@ -47,4 +72,40 @@ fn whole_clusters_lose_nothing_and_come_together_again() {
     }
     println!("{}", coverage.table());
     assert_eq!(coverage.missed(FLOORS), [""; 0], "{}", coverage.table());
+}
+
+fn check_found(rule: Rule) {
+    let found = (0..SEEDS_OF_A_RULE).find_map(|seed| Some((seed, Whole::run(seed, Some(rule)).broken?)));
+    println!("{found:?}");
+    assert!(found.is_some(), "{rule:?} is broken, and {SEEDS_OF_A_RULE} seeds don't show it");
+}
+
+#[test]
+fn a_journal_that_is_ahead_of_the_log_is_found() {
+    check_found(Rule::JournalAhead);
+}
+
+#[test]
+fn grains_that_are_taken_out_before_the_journal_says_so_are_found() {
+    check_found(Rule::TakenOutFirst);
+}
+
+#[test]
+fn a_start_that_does_not_see_deletions_is_found() {
+    check_found(Rule::UnreadDeletion);
+}
+
+#[test]
+fn answers_that_no_quorum_has_confirmed_are_found() {
+    check_found(Rule::UnaskedRead);
+}
+
+#[test]
+fn an_image_that_is_taken_for_another_of_the_same_number_is_found() {
+    check_found(Rule::SameNumber);
+}
+
+#[test]
+fn a_vote_with_a_part_of_its_memory_is_found() {
+    check_found(Rule::KeptIdentity);
 }

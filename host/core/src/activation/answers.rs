@@ -53,6 +53,7 @@ impl Activation {
             revision: self.revision,
             durability: self.durability,
             rests_on,
+            by: None,
         };
         let horizon = self.horizon;
         let is_durable = horizon <= now.durable;
@@ -122,6 +123,7 @@ impl Activation {
             revision: self.revision,
             durability: self.durability,
             rests_on: RestsOn::Nothing,
+            by: None,
         };
         out.push(Output::Answer {
             token,

@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 use crate::config_chain::config::{Config, ConfigNumber, Member};
 use crate::config_chain::event as chain;
 use crate::directory::DirectoryMessage;
-use crate::id::{Ballot, GrainId, HostId};
+use crate::id::{Ballot, GrainId, GrainName, HostId, Lsn, Seq};
 use crate::membership::Change;
+use crate::message::Token;
 use crate::placement::Beat;
-use crate::replication::messages::{CommitHash, Message, State};
-use crate::replication::{proposer, record};
+use crate::replication::messages::{Accepted, Message, Proposal, State};
+use crate::replication::record;
 use crate::routing;
 use crate::slot::Slot;
 
@@ -37,7 +38,7 @@ pub enum Record {
     Replica(Slot, record::Record),
 }
 
-/// What happens.
+/// What happens. A [`Token`] is drawn by whoever drives the machine and names what is answered later.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
     /// All records are replayed. `founds`: the host is a new cluster's first.
@@ -52,32 +53,65 @@ pub enum Input {
         /// What it says.
         message: PeerMessage,
     },
-    /// The record with this mark is durable. Those of one slot become durable in their order.
-    Persisted(u64),
+    /// The log is durable up to there.
+    LogDurable(Lsn),
+    /// The journal's records with these marks are durable.
+    Journaled(Vec<u64>),
     /// Answers [`Output::Load`]; `None` when it can't be read.
     Loaded {
         /// Which grain.
         grain: GrainId,
-        /// Its state after all records given out before.
+        /// Its state after all commits that the log was given before the question, or after later ones.
         state: Option<State>,
     },
     /// Membership has changed its mind.
     Seen(Change),
     /// This host's own figures, to be told to all.
     Beat(Beat),
-    /// Become the activation of a grain.
-    Activate {
+    /// Become a grain's activation; answered by [`Output::Opened`]. An earlier activation of the grain on this host is dropped.
+    Open {
+        /// Names the activation from now on.
+        token: Token,
         /// Which grain.
-        grain: GrainId,
-        /// The state that is here already, by its hash.
-        have: Option<CommitHash>,
+        name: GrainName,
     },
-    /// Something for an activation's proposer: a commit, an image, a read, its end.
-    Grain {
+    /// Have an activation's next commit accepted. Dropped when it is over, which it may not know yet.
+    Propose {
         /// Which grain.
         grain: GrainId,
-        /// What.
-        input: proposer::Input,
+        /// The commit.
+        proposal: Proposal,
+    },
+    /// Wait until a quorum has said that nothing is committed that this host's activation doesn't know; answered by
+    /// [`Output::Confirmed`].
+    Read {
+        /// Names it.
+        token: Token,
+        /// Which grain.
+        grain: GrainId,
+        /// The last commit that the reader has seen.
+        sees: Seq,
+    },
+    /// End an activation, once its commits are accepted.
+    Close {
+        /// Which grain.
+        grain: GrainId,
+        /// Who will be next.
+        to: Option<HostId>,
+    },
+    /// Change a table by agreement of its replicas; answered by [`Output::Edited`].
+    Edit {
+        /// Names it.
+        token: Token,
+        /// The table.
+        table: GrainId,
+    },
+    /// Answers [`Output::Edit`].
+    Rewritten {
+        /// The table.
+        table: GrainId,
+        /// What it is to say; `None` leaves it as it is.
+        next: Option<Vec<u8>>,
     },
     /// A request that needs a way, and what is learned on the way.
     Route(routing::Input),
@@ -95,35 +129,56 @@ pub enum Output {
         /// What.
         message: PeerMessage,
     },
-    /// Write this; answer with [`Input::Persisted`].
-    Persist {
-        /// Rises by one with each record.
-        mark: u64,
-        /// What to write.
-        record: Record,
-    },
-    /// Read a grain's state; answer with [`Input::Loaded`].
+    /// Read a grain's state from storage; answer with [`Input::Loaded`].
     Load {
         /// Which grain.
-        grain: GrainId,
+        name: GrainName,
     },
-    /// What an activation's proposer says; never what this machine takes for itself (`Send`, `Behind`).
-    Grain {
-        /// Which grain.
-        grain: GrainId,
+    /// Answers [`Input::Open`], once.
+    Opened {
+        /// As asked.
+        token: Token,
+        /// What the activation begins with.
+        opened: Result<Opened, OpenError>,
+    },
+    /// Something has happened to an activation that was opened.
+    News {
+        /// Which activation.
+        token: Token,
         /// What.
-        output: proposer::Output,
+        news: News,
+    },
+    /// Answers [`Input::Read`], once.
+    Confirmed {
+        /// As asked.
+        token: Token,
+        /// Whether it was confirmed. Otherwise nothing may be said of the grain's state.
+        is_confirmed: bool,
+    },
+    /// Say what the table is to be; answer with [`Input::Rewritten`] at once. Asked at most once for an [`Input::Edit`].
+    Edit {
+        /// As asked.
+        token: Token,
+        /// The table.
+        table: GrainId,
+        /// What it says now, agreed.
+        bytes: Option<Vec<u8>>,
+    },
+    /// Answers [`Input::Edit`], once.
+    Edited {
+        /// As asked.
+        token: Token,
+        /// What became of it.
+        edited: Edited,
     },
     /// What becomes of a request; never `Directory`.
     Route(routing::Output),
     /// This configuration is in force, durably.
     Configured(Arc<Config>),
-    /// An activation here seems to have been outdated: it should find out.
-    Outdated {
-        /// Which grain.
-        grain: GrainId,
-        /// The higher ballot.
-        by: Ballot,
+    /// A peer has sent a commit that isn't what it is said to be; it isn't taken.
+    Unsound {
+        /// The peer.
+        from: HostId,
     },
     /// Agreement is broken: stop serving, and tell a person.
     Forked {
@@ -132,4 +187,46 @@ pub enum Output {
         /// Who has another one.
         host: HostId,
     },
+}
+
+/// What an activation begins with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Opened {
+    /// Its ballot.
+    pub ballot: Ballot,
+    /// The last commit; `None` when there has never been one.
+    pub head: Option<Accepted>,
+    /// The state after it, when it isn't what this host's storage has. Never that of a deleted grain.
+    pub state: Option<State>,
+}
+
+/// Why there is no activation here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenError {
+    /// Another host has it.
+    Held(HostId),
+    /// Another activation has taken over before this one began.
+    Over,
+}
+
+/// See [`Output::News`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// A quorum has all commits up to this one.
+    Committed(Seq),
+    /// No quorum has been heard for too long: start no turn.
+    Isolated,
+    /// A quorum is heard again.
+    Reachable,
+    /// Another activation has taken over, or this one has been let go: drop everything.
+    Over,
+}
+
+/// What became of an [`Input::Edit`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Edited {
+    /// The table as it is now: its version and bytes. Agreed.
+    Done(u64, Option<Vec<u8>>),
+    /// Another host took over meanwhile, and whether it's made isn't known; or it's being edited here already: ask again.
+    Again,
 }

@@ -16,7 +16,8 @@ use std::fmt;
 
 use super::Cluster;
 use super::event::Record;
-use super::persistence::Persistence;
+use super::persistence::{Files, Persistence};
+use super::protocols::{Protocols, Settings};
 use crate::config_chain::config::ConfigNumber;
 use crate::id::{Ballot, GrainId, GrainName, Lsn};
 use crate::replication::messages::{Accepted, Payload, Proposal};
@@ -25,10 +26,16 @@ use crate::replication::record;
 use crate::slot::Slot;
 use crate::time::Time;
 
+/// The protocols' own marks begin above it.
+const NOBODYS_MARK: u64 = 0;
+
 /// Takes in the journal, then the log, then makes one memory of them.
 #[derive(Debug)]
 pub struct Recovery {
+    protocols: Protocols,
     persistence: Persistence,
+    /// Whether the journal knows of a cluster.
+    is_member: bool,
     /// Deletions that all replicas have forgotten, and the ballots up to which.
     forgotten: BTreeMap<GrainId, Ballot>,
     rules: Rules,
@@ -58,21 +65,30 @@ impl std::error::Error for Missing {}
 
 impl Recovery {
     /// Of files whose log is durable up to there.
-    pub fn new(durable: Lsn, rules: Rules) -> Recovery {
+    pub fn new(settings: Settings, durable: Lsn) -> Recovery {
+        let rules = settings.rules;
         Recovery {
+            protocols: Protocols::new(settings),
             persistence: Persistence::new(durable, rules),
+            is_member: false,
             forgotten: BTreeMap::new(),
             rules,
         }
     }
 
     /// The journal's next record, in their order.
-    pub fn journal(&mut self, machine: &mut Cluster, now: Time, record: Record) {
+    pub fn journal(&mut self, now: Time, record: Record) {
         if let Record::Replica(_, record::Record::Forget { grain, floor }) = &record {
             self.forgotten.insert(*grain, *floor);
         }
+        self.is_member |= matches!(record, Record::Chain(_));
         self.persistence.replay(&record);
-        machine.replay(now, record);
+        self.protocols.replay(now, record);
+    }
+
+    /// Whether the journal knows of a cluster: such a host founds none.
+    pub fn is_member(&self) -> bool {
+        self.is_member
     }
 
     /// What the log and the images have of a grain, after all of the journal; in no order. Its ballot is the one that its last record
@@ -84,12 +100,14 @@ impl Recovery {
     }
 
     /// Makes one memory of both. With `founds` this host founds its cluster: what it has from the time when it was alone counts in the first
-    /// configuration. Returns with the memory what the journal has to be told for that.
-    pub fn finish(self, machine: &mut Cluster, now: Time, founds: bool) -> Result<(Persistence, Vec<Record>), Missing> {
+    /// configuration.
+    pub fn finish(self, now: Time, founds: bool, files: &mut dyn Files) -> Result<Cluster, Missing> {
         let Recovery {
+            mut protocols,
             mut persistence,
             forgotten,
             rules,
+            ..
         } = self;
         // By slot.
         let stored: Vec<(GrainId, Accepted)> = persistence.all_stored().collect();
@@ -98,11 +116,11 @@ impl Recovery {
             let mut slots: Vec<Slot> = stored.iter().map(|(grain, _)| Slot::of(*grain)).collect();
             slots.dedup();
             told.extend(slots.into_iter().map(ready));
-            told.iter().for_each(|record| machine.replay(now, record.clone()));
+            told.iter().for_each(|record| protocols.replay(now, record.clone()));
         }
         for (grain, accepted) in stored {
             let slot = Slot::of(grain);
-            let replica = machine.replicas.replica(slot);
+            let replica = protocols.replicas().replica(slot);
             let (promised, known) = replica.map_or((None, None), |replica| replica.register(grain));
             let is_ours = replica.is_some_and(|replica| replica.was_ready()) || promised.is_some();
             let floor = forgotten.get(&grain).filter(|_| accepted.deleted && known.is_none());
@@ -110,13 +128,16 @@ impl Recovery {
             if is_left && !rules.breaks(Mutation::LeftInTheLog) {
                 persistence.takes_out(grain);
             } else if known.is_none_or(|known| !known.same_state(&accepted) || known.ballot < accepted.ballot) {
-                machine.replay(now, Record::Replica(slot, accept(grain, &accepted)));
+                protocols.replay(now, Record::Replica(slot, accept(grain, &accepted)));
             }
         }
-        match missing(machine, &persistence) {
-            Some(missing) => Err(missing),
-            None => Ok((persistence, told)),
+        if let Some(missing) = missing(&protocols, &persistence) {
+            return Err(missing);
         }
+        for record in told {
+            persistence.write(NOBODYS_MARK, record, files);
+        }
+        Ok(Cluster::new(protocols, persistence))
     }
 }
 
@@ -141,8 +162,8 @@ fn accept(grain: GrainId, accepted: &Accepted) -> record::Record {
 }
 
 /// The first state that was accepted and isn't stored.
-fn missing(machine: &Cluster, persistence: &Persistence) -> Option<Missing> {
-    let registers = machine.replicas.iter().flat_map(|(_, replica)| replica.accepted());
+fn missing(protocols: &Protocols, persistence: &Persistence) -> Option<Missing> {
+    let registers = protocols.replicas().iter().flat_map(|(_, replica)| replica.accepted());
     let mut states = registers.filter(|(_, accepted)| !accepted.deleted);
     let (grain, accepted) = states.find(|(grain, _)| persistence.stored(*grain).is_none())?;
     Some(Missing { grain, accepted })

@@ -31,6 +31,8 @@ pub enum Mutation {
     UnreadDeletion,
     /// A start leaves in the log what the journal has taken away.
     LeftInTheLog,
+    /// An activation confirms reads without asking.
+    UnaskedRead,
 }
 
 impl Mutation {

@@ -159,6 +159,7 @@ fn reply(result: Result<Vec<u8>, CallFailure>) -> Reply {
         revision: Revision(3),
         durability: Durability::Relaxed,
         rests_on: Default::default(),
+        by: None,
     }
 }
 

@@ -1,11 +1,11 @@
 //! What goes wrong, and how it's mended.
 
-use granary_core::cluster::Input;
+use granary_core::id::GrainId;
 use granary_core::membership::Standing;
-use granary_core::replication::proposer;
 
+use super::disk::File;
 use super::host::Host;
-use super::{Event, MILLI, SECOND, Whole, work};
+use super::{Event, MILLI, Rule, SECOND, Whole};
 
 /// Hosts of a run, those that are gone included.
 const HOSTS_MOST: usize = 8;
@@ -18,6 +18,8 @@ pub(super) enum Mend {
     Start(usize),
     Join(Vec<(usize, usize)>),
     Quiet,
+    /// The next fault, while this one lasts.
+    Crash(usize),
 }
 
 impl Whole {
@@ -25,7 +27,7 @@ impl Whole {
         let up: Vec<usize> = (0..self.hosts.len()).filter(|at| self.hosts[*at].is_up()).collect();
         let lasts = self.dice.between(300 * MILLI, 6 * SECOND);
         if let Some(at) = self.dice.pick(&up) {
-            match self.dice.below(21) {
+            match self.dice.below(28) {
                 0..=5 => self.crash(at, lasts),
                 6..=9 => {
                     let others = (0..self.hosts.len()).filter(|other| *other != at);
@@ -47,7 +49,9 @@ impl Whole {
                 14..=15 => self.join(&up),
                 16..=17 => self.leave(at, &up),
                 18 => self.outage(&up),
-                _ => self.hand_over(at),
+                19..=20 => self.hand_over(at),
+                21..=23 => self.slow_down(at, lasts),
+                _ => self.evict(at),
             }
         }
         let pause = self.dice.between(300 * MILLI, 3 * SECOND);
@@ -58,6 +62,30 @@ impl Whole {
         self.coverage.count("fault", "crash");
         self.lose_disk(at, 15);
         self.stop(at, lasts);
+        self.repair(at, 30);
+    }
+
+    /// One of a host's files takes long to be synced, and now and then it crashes meanwhile.
+    fn slow_down(&mut self, at: usize, lasts: u64) {
+        self.coverage.count("fault", "slow disk");
+        let file = if self.dice.percent(50) { File::Log } else { File::Journal };
+        self.hosts[at].slow = (file, self.now.plus_nanos(lasts));
+        if self.dice.percent(60) {
+            let after = self.dice.between(0, lasts);
+            self.push(after, Event::Mend(Mend::Crash(at)));
+        }
+    }
+
+    /// Now and then a host comes back damaged, and repairing it means that a part of its memory is given up. It's another host then, that
+    /// joins.
+    fn repair(&mut self, at: usize, percent: u64) {
+        if self.hosts[at].is_over || !self.is_whole() || !self.dice.percent(percent) || self.hosts.len() >= HOSTS_MOST {
+            return;
+        }
+        if self.hosts[at].disk.lose_a_part(&mut self.dice) {
+            self.coverage.count("fault", "repair");
+            self.hosts[at].is_over = self.broken_rule != Some(Rule::KeptIdentity);
+        }
     }
 
     /// Now and then a host's disk is gone with it: two others have copies of all.
@@ -70,10 +98,7 @@ impl Whole {
 
     /// What isn't synced is lost, but for what happened to be written.
     fn stop(&mut self, at: usize, lasts: u64) {
-        let host = &self.hosts[at];
-        let unsynced = (host.log.len() - host.durable) as u64;
-        let spared = self.dice.below(unsynced + 1) as usize;
-        self.hosts[at].crash(spared);
+        self.hosts[at].crash(&mut self.dice);
         if !self.hosts[at].is_over {
             self.push(lasts, Event::Mend(Mend::Start(at)));
         }
@@ -120,20 +145,30 @@ impl Whole {
     }
 
     fn hand_over(&mut self, at: usize) {
-        let grains = work::all_grains();
-        let mine: Vec<_> = grains
-            .into_iter()
-            .filter(|grain| self.hosts[at].live.get(grain).is_some_and(|live| live.is_active))
-            .collect();
+        let mine = self.idle(at);
         let (Some(grain), Some(config)) = (self.dice.pick(&mine), self.history.config().cloned()) else {
             return;
         };
         let replicas = config.replicas(granary_core::slot::Slot::of(grain));
         if let Some(to) = self.dice.pick(replicas).filter(|to| *to != self.hosts[at].id) {
             self.coverage.count("fault", "move");
-            let input = proposer::Input::Release { to: Some(to) };
-            self.give(at, Input::Grain { grain, input });
+            self.close(at, grain, Some(to));
         }
+    }
+
+    /// Activations that nobody calls leave memory.
+    fn evict(&mut self, at: usize) {
+        for grain in self.idle(at) {
+            if self.dice.percent(50) {
+                self.coverage.count("fault", "eviction");
+                self.close(at, grain, None);
+            }
+        }
+    }
+
+    fn idle(&self, at: usize) -> Vec<GrainId> {
+        let lives = self.hosts[at].lives.iter();
+        lives.filter(|(_, life)| life.is_idle()).map(|(grain, _)| *grain).collect()
     }
 
     /// Whether one host's disk may be lost: the configuration is settled with three copies of everything, all of whose hosts are up.
@@ -158,7 +193,7 @@ impl Whole {
 
     pub(super) fn mend_one(&mut self, mend: Mend) {
         match mend {
-            Mend::Start(at) if !self.hosts[at].is_up() => self.start(at),
+            Mend::Start(at) if !self.hosts[at].is_up() && !self.hosts[at].is_over => self.start(at),
             Mend::Start(_) => {}
             Mend::Join(cuts) => {
                 for cut in cuts {
@@ -168,6 +203,13 @@ impl Whole {
                 }
             }
             Mend::Quiet => self.loss_permille = 5,
+            Mend::Crash(at) => {
+                if self.hosts[at].is_up() && !self.hosts[at].is_over {
+                    let lasts = self.dice.between(300 * MILLI, 3 * SECOND);
+                    self.coverage.count("fault", "crash with a slow disk");
+                    self.stop(at, lasts);
+                }
+            }
         }
     }
 }

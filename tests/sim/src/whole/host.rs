@@ -1,50 +1,45 @@
-//! A simulated host: the cluster machine as a host drives it, its log, and activations that do nothing but commit.
+//! A simulated host: the cluster machine as a host drives it, its files, and its activations.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
-use granary_core::cluster::{Cluster, Record, Settings};
+use granary_core::cluster::recovery::Recovery;
+use granary_core::cluster::{Cluster, Settings};
 use granary_core::config_chain::config::ClusterId;
-use granary_core::id::{GrainId, HostId, Seq};
+use granary_core::id::{GrainId, HostId};
 use granary_core::membership::Seen;
-use granary_core::replication::messages::{CommitHash, Payload, State};
-use granary_core::replication::record;
+use granary_core::message::Token;
+use granary_core::replication::mutation::Rules;
 use granary_core::time::Time;
 
-/// All hosts of a run are of this cluster.
-pub(super) const CLUSTER: ClusterId = ClusterId([7; 16]);
+use super::disk::{Disk, File};
+use super::lives::{Life, Read};
+use crate::dice::Dice;
 
-/// An activation: what it has proposed, and who waits for it.
-#[derive(Debug, Default)]
-pub(super) struct Live {
-    pub(super) is_active: bool,
-    pub(super) is_isolated: bool,
-    /// What was acknowledged when it asked for the grain.
-    pub(super) floor: (Seq, CommitHash),
-    pub(super) head: (Seq, CommitHash),
-    /// Operations that wait for the activation.
-    pub(super) waiting: Vec<u64>,
-    /// Commits on their way, with their operations.
-    pub(super) proposed: VecDeque<((Seq, CommitHash), u64)>,
-}
+/// All hosts of a run are of this cluster.
+const CLUSTER: ClusterId = ClusterId([7; 16]);
 
 /// See the file's text.
 pub(super) struct Host {
     pub(super) id: HostId,
     pub(super) incarnation: u32,
     /// Nothing while it's down.
-    pub(super) machine: Option<Cluster>,
-    pub(super) log: Vec<(u64, Record)>,
-    /// Records that a crash can't take.
-    pub(super) durable: usize,
-    /// When the last record written will be durable.
-    pub(super) disk_free: Time,
-    pub(super) kept: BTreeMap<GrainId, (Seq, CommitHash)>,
-    pub(super) live: BTreeMap<GrainId, Live>,
+    pub(super) cluster: Option<Cluster>,
+    pub(super) disk: Disk,
+    /// Until then this file takes long to be synced.
+    pub(super) slow: (File, Time),
+    pub(super) lives: BTreeMap<GrainId, Life>,
+    /// The grains of activations, by the tokens that name them.
+    pub(super) opened: BTreeMap<Token, GrainId>,
+    /// Answers that wait for a quorum.
+    pub(super) reads: BTreeMap<Token, Read>,
+    /// The last token that was drawn.
+    tokens: u64,
     /// How it sees the others.
     pub(super) seen: BTreeMap<HostId, Seen>,
     /// Since when it hasn't been able to reach them.
     pub(super) missing: BTreeMap<HostId, Time>,
     pub(super) wake_at: Option<Time>,
+    pub(super) is_tidying: bool,
     /// It has lost its disk, or has left, and doesn't come back.
     pub(super) is_over: bool,
 }
@@ -54,89 +49,58 @@ impl Host {
         Host {
             id: HostId([number; 16]),
             incarnation: 0,
-            machine: None,
-            log: Vec::new(),
-            durable: 0,
-            disk_free: Time(0),
-            kept: BTreeMap::new(),
-            live: BTreeMap::new(),
+            cluster: None,
+            disk: Disk::default(),
+            slow: (File::Log, Time(0)),
+            lives: BTreeMap::new(),
+            opened: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            tokens: 0,
             seen: BTreeMap::new(),
             missing: BTreeMap::new(),
             wake_at: None,
+            is_tidying: false,
             is_over: false,
         }
     }
 
     pub(super) fn is_up(&self) -> bool {
-        self.machine.is_some()
+        self.cluster.is_some()
     }
 
-    /// Makes the machine out of the log; the start itself is an input.
-    pub(super) fn start(&mut self, now: Time, seed: u64) {
+    pub(super) fn token(&mut self) -> Token {
+        self.tokens += 1;
+        Token(self.tokens)
+    }
+
+    /// Makes the machine out of the files; the start itself is an input.
+    pub(super) fn start(&mut self, now: Time, seed: u64, rules: Rules) -> Result<(), String> {
         self.incarnation += 1;
-        let mut machine = Cluster::new(Settings::new(self.id, self.incarnation, CLUSTER, seed));
-        self.kept.clear();
-        for (_, record) in std::mem::take(&mut self.log) {
-            self.keep(&record);
-            machine.replay(now, record.clone());
-            // Marks begin anew with each start.
-            self.log.push((0, record));
+        let settings = Settings {
+            rules,
+            ..Settings::new(self.id, self.incarnation, CLUSTER, seed)
+        };
+        let heads = self.disk.open()?;
+        let mut recovery = Recovery::new(settings, self.disk.log_durable());
+        for record in self.disk.records() {
+            recovery.journal(now, record);
         }
-        self.durable = self.log.len();
-        self.machine = Some(machine);
+        heads.iter().for_each(|(name, head)| recovery.stored(name, *head));
+        let cluster = recovery.finish(now, false, &mut self.disk);
+        self.cluster = Some(cluster.map_err(|missing| missing.to_string())?);
+        Ok(())
     }
 
-    /// All but the log is gone, and of that what wasn't synced, but for `spared` records.
-    pub(super) fn crash(&mut self, spared: usize) {
-        self.machine = None;
-        self.log.truncate(self.durable + spared);
-        self.live.clear();
+    /// All but the files is gone, and of those what a crash takes.
+    pub(super) fn crash(&mut self, dice: &mut Dice) {
+        self.cluster = None;
+        self.disk.cut(dice);
+        self.lives.clear();
+        self.opened.clear();
+        self.reads.clear();
         self.seen.clear();
         self.missing.clear();
         self.wake_at = None;
-    }
-
-    pub(super) fn write(&mut self, mark: u64, record: Record) {
-        self.keep(&record);
-        self.log.push((mark, record));
-    }
-
-    /// The record with this mark and all before are on the disk.
-    pub(super) fn synced(&mut self, mark: u64) {
-        while self.log.get(self.durable).is_some_and(|(at, _)| *at <= mark) {
-            self.durable += 1;
-        }
-    }
-
-    pub(super) fn state(&self, grain: GrainId) -> Option<State> {
-        let (seq, hash) = *self.kept.get(&grain)?;
-        Some(State {
-            seq,
-            hash,
-            deleted: false,
-            body: hash.to_vec().into(),
-        })
-    }
-
-    fn keep(&mut self, record: &Record) {
-        match record {
-            Record::Replica(_, record::Record::Accept { grain, proposal, .. })
-                if !matches!(proposal.payload, Payload::Same) =>
-            {
-                self.kept.insert(*grain, (proposal.seq, proposal.hash));
-            }
-            Record::Replica(
-                _,
-                record::Record::Install {
-                    grain,
-                    accepted: Some(accepted),
-                    body: Some(_),
-                    ..
-                },
-            ) => {
-                self.kept.insert(*grain, (accepted.seq, accepted.hash));
-            }
-            _ => {}
-        }
+        self.is_tidying = false;
     }
 }

@@ -5,7 +5,8 @@ use granary_core::slot::Slot;
 use granary_core::time::Time;
 
 use super::faults::Mend;
-use super::{Event, SECOND, Whole, work};
+use super::errands::Op;
+use super::{Event, SECOND, Whole};
 
 /// A host that's gone for good is out of the configuration a minute later; then slots are handed over.
 const HEALING_MOST: u64 = 150 * SECOND;
@@ -18,7 +19,7 @@ impl Whole {
             return;
         }
         self.queue
-            .retain(|_, event| !matches!(event, Event::Fault | Event::Mend(Mend::Quiet)));
+            .retain(|_, event| !matches!(event, Event::Fault | Event::Mend(Mend::Quiet | Mend::Crash(_))));
         self.cuts.clear();
         self.loss_permille = 0;
         for at in 0..self.hosts.len() {
@@ -41,8 +42,9 @@ impl Whole {
         }
         // Clients stop; each grain is called once, so that it's somewhere, and then has to be found by everybody.
         self.queue.retain(|_, event| !matches!(event, Event::Client(..)));
+        self.errands.end();
         self.run_until(self.now.plus_nanos(5 * SECOND));
-        work::all_grains().into_iter().for_each(|grain| self.find(grain));
+        self.grains.called().into_iter().for_each(|grain| self.find(grain));
     }
 
     /// What is missing until all slots are served by all their replicas; empty when nothing is.
@@ -55,7 +57,7 @@ impl Whole {
             if host.is_over {
                 return format!("{:?} is gone and still in configuration {}", member.host, config.n.0);
             }
-            let known = host.machine.as_ref().and_then(|machine| machine.config());
+            let known = host.cluster.as_ref().and_then(|cluster| cluster.protocols().config());
             if known != Some(config) {
                 return format!("{:?} doesn't know configuration {}", member.host, config.n.0);
             }
@@ -66,8 +68,8 @@ impl Whole {
         for slot in Slot::all() {
             let here = config.slot(slot);
             for host in here.replicas.hosts() {
-                let machine = self.hosts[self.index(*host)].machine.as_ref();
-                let serves = machine.and_then(|machine| machine.replicas().replica(slot)?.serves());
+                let cluster = self.hosts[self.index(*host)].cluster.as_ref();
+                let serves = cluster.and_then(|cluster| cluster.protocols().replicas().replica(slot)?.serves());
                 if serves != Some(here.since) {
                     return format!("{host:?} doesn't serve {slot:?}");
                 }
@@ -86,12 +88,12 @@ impl Whole {
             .collect();
         // The first may still find what was, and corrects it.
         for at in &up {
-            self.ask(*at, grain);
+            self.ask(*at, grain, Op::Get);
             self.run_until(self.later());
         }
         let mut found: Vec<HostId> = Vec::new();
         for at in up {
-            let errand = self.ask(at, grain);
+            let errand = self.ask(at, grain, Op::Get);
             self.run_until(self.later());
             match self.reached(errand) {
                 Some(reached) if reached.hops <= 1 && reached.was_active => found.push(reached.host),

@@ -139,8 +139,11 @@ fn names() -> (Slot, Vec<GrainName>) {
     (slot, names.collect())
 }
 
-fn machine() -> Cluster {
-    Cluster::new(Settings::new(host(1), 1, ClusterId([7; 16]), 1))
+fn settings(rules: Rules) -> Settings {
+    Settings {
+        rules,
+        ..Settings::new(host(1), 1, ClusterId([7; 16]), 1)
+    }
 }
 
 impl Life {
@@ -449,19 +452,21 @@ impl Life {
     fn crash(&mut self, seed: u64) {
         let answered = self.answered();
         self.disk.cut(&mut self.rng);
-        let (mut machine, mut recovery) = (machine(), Recovery::new(Lsn(self.disk.log.len() as u64), self.rules));
+        let mut recovery = Recovery::new(settings(self.rules), Lsn(self.disk.log.len() as u64));
         for record in self.disk.records() {
-            recovery.journal(&mut machine, Time(0), record);
+            recovery.journal(Time(0), record);
         }
         let heads = self.disk.heads();
         heads.iter().for_each(|(name, head)| recovery.stored(name, *head));
-        let (persistence, _) = recovery
-            .finish(&mut machine, Time(0), false)
+        let Cluster {
+            persistence, protocols, ..
+        } = recovery
+            .finish(Time(0), false, &mut self.disk)
             .unwrap_or_else(|missing| panic!("seed {seed}: {missing}"));
         let mut known = Known::new();
         for name in &self.names {
             let grain = name.id();
-            let replica = machine.replicas().replica(self.slot);
+            let replica = protocols.replicas().replica(self.slot);
             let (promised, accepted) = replica.map_or((None, None), |replica| replica.register(grain));
             let since: Vec<_> = self.truths[answered..]
                 .iter()
@@ -490,7 +495,7 @@ impl Life {
                 known.insert(grain, (promised, accepted));
             }
         }
-        let replica = machine.replicas().replica(self.slot);
+        let replica = protocols.replicas().replica(self.slot);
         let was_ready = replica.is_some_and(|replica| replica.was_ready());
         (self.persistence, self.told) = (persistence, BTreeSet::new());
         self.truths = vec![(self.mark, known)];

@@ -6,6 +6,7 @@
 use super::{Output, Proposer};
 use crate::id::{HostId, Seq};
 use crate::replication::messages::Ask;
+use crate::replication::mutation::Mutation;
 use crate::slot::Slot;
 use crate::time::Time;
 
@@ -22,6 +23,10 @@ impl Proposer {
     pub(super) fn read(&mut self, now: Time, ticket: u64, sees: Seq, out: &mut Vec<Output>) {
         if !self.is_active() || self.reads.len() >= self.limits.reads {
             out.push(Output::ReadRefused(ticket));
+            return;
+        }
+        if self.rules.breaks(Mutation::UnaskedRead) {
+            out.push(Output::ReadReady(ticket));
             return;
         }
         if !self.is_outstanding() {

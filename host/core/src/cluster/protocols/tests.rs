@@ -33,7 +33,7 @@ fn grain(key: u32) -> GrainId {
 
 /// A host, and the states that its replicas have written.
 struct Side {
-    machine: Cluster,
+    machine: Protocols,
     states: BTreeMap<GrainId, State>,
     records: Vec<Record>,
     said: Vec<Output>,
@@ -55,7 +55,7 @@ impl World {
         for number in 1..=hosts {
             let settings = Settings::new(host(number), 1, ClusterId([7; 16]), u64::from(number));
             let side = Side {
-                machine: Cluster::new(settings),
+                machine: Protocols::new(settings),
                 states: BTreeMap::new(),
                 records: Vec::new(),
                 said: Vec::new(),
@@ -306,7 +306,7 @@ fn a_host_that_starts_again_goes_on_from_its_records() {
     world.commit(2, grain(1), 1);
     let side = world.hosts.remove(&host(2)).unwrap();
     let settings = Settings::new(host(2), 2, ClusterId([7; 16]), 9);
-    let mut machine = Cluster::new(settings);
+    let mut machine = Protocols::new(settings);
     for record in side.records {
         machine.replay(world.now, record);
     }
@@ -341,7 +341,7 @@ fn a_snapshot_stands_for_all_records() {
     world.activate(1, grain(1));
     world.commit(1, grain(1), 1);
     let side = &world.hosts[&host(1)];
-    let mut again = Cluster::new(Settings::new(host(1), 2, ClusterId([7; 16]), 9));
+    let mut again = Protocols::new(Settings::new(host(1), 2, ClusterId([7; 16]), 9));
     for record in side.machine.snapshot() {
         again.replay(world.now, record);
     }
