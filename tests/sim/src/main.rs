@@ -67,7 +67,10 @@ impl Order {
     /// The rule that whole clusters break.
     fn rule(&self) -> Option<Rule> {
         let name = self.mutation.as_deref()?;
-        Rule::ALL.iter().find(|(known, _)| *known == name).map(|(_, rule)| *rule)
+        Rule::ALL
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, rule)| *rule)
     }
 
     fn run(&self, seed: u64, traces: bool) -> Report {

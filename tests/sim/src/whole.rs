@@ -85,6 +85,8 @@ enum Event {
     Tidy {
         at: usize,
         life: u32,
+        /// Whether its journal is to be written anew.
+        is_long: bool,
     },
     Wake {
         at: usize,
@@ -218,7 +220,7 @@ impl Whole {
             Event::Synced { at, life, file } => self.synced(at, life, file),
             Event::Loaded { at, life, name, state } => self.loaded(at, life, &name, state),
             Event::Checkpoint { at, life } => self.checkpoint(at, life),
-            Event::Tidy { at, life } => self.tidy(at, life, false),
+            Event::Tidy { at, life, is_long } => self.tidy(at, life, is_long),
             Event::Wake { at, life } => {
                 if self.lives(at, life) && self.hosts[at].wake_at.is_some_and(|due| due <= self.now) {
                     self.hosts[at].wake_at = None;

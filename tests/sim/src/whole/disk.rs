@@ -278,7 +278,8 @@ impl Disk {
             }
         }
         let deleted = self.index.iter().filter(|(_, stored)| stored.state.is_none());
-        self.deletions.extend(deleted.map(|(name, stored)| (name.id(), stored.head.hash)));
+        self.deletions
+            .extend(deleted.map(|(name, stored)| (name.id(), stored.head.hash)));
         // Those of the journal were seen when they were written.
         self.noted.clear();
         let heads = self.index.iter();
@@ -321,7 +322,9 @@ impl Disk {
         let commits: Vec<&Commit> = durable.filter(|commit| commit.grain == *name).collect();
         let mut grains = BTreeMap::new();
         // A copy of a whole state, and what follows it, needs no image.
-        let copy = commits.iter().rposition(|commit| matches!(commit.change, Change::Whole { .. }));
+        let copy = commits
+            .iter()
+            .rposition(|commit| matches!(commit.change, Change::Whole { .. }));
         let mut covered = Seq(0);
         if let (None, Some(image)) = (copy, self.images.get(name)) {
             covered = image.head.seq;

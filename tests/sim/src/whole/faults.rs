@@ -68,10 +68,18 @@ impl Whole {
     /// One of a host's files takes long to be synced, and now and then it crashes meanwhile.
     fn slow_down(&mut self, at: usize, lasts: u64) {
         self.coverage.count("fault", "slow disk");
-        let file = if self.dice.percent(50) { File::Log } else { File::Journal };
+        let file = if self.dice.percent(50) {
+            File::Log
+        } else {
+            File::Journal
+        };
         self.hosts[at].slow = (file, self.now.plus_nanos(lasts));
         if self.dice.percent(60) {
-            let after = self.dice.between(0, lasts);
+            // Just when the other file has been written anew.
+            let (after, life) = (self.dice.between(0, lasts), self.hosts[at].incarnation);
+            let is_long = true;
+            self.push(after, Event::Tidy { at, life, is_long });
+            let after = after + self.dice.between(MILLI, 30 * MILLI);
             self.push(after, Event::Mend(Mend::Crash(at)));
         }
     }
@@ -168,7 +176,10 @@ impl Whole {
 
     fn idle(&self, at: usize) -> Vec<GrainId> {
         let lives = self.hosts[at].lives.iter();
-        lives.filter(|(_, life)| life.is_idle()).map(|(grain, _)| *grain).collect()
+        lives
+            .filter(|(_, life)| life.is_idle())
+            .map(|(grain, _)| *grain)
+            .collect()
     }
 
     /// Whether one host's disk may be lost: the configuration is settled with three copies of everything, all of whose hosts are up.

@@ -19,7 +19,11 @@ impl Whole {
         }
         for file in self.hosts[at].disk.begin_sync() {
             let (slow, until) = self.hosts[at].slow;
-            let (least, most) = if slow == file && until > self.now { (20, 200) } else { (0, 2) };
+            let (least, most) = if slow == file && until > self.now {
+                (20, 200)
+            } else {
+                (0, 2)
+            };
             let took = self.dice.between(100_000 + least * MILLI, most * MILLI);
             let life = self.hosts[at].incarnation;
             self.push(took, Event::Synced { at, life, file });
@@ -29,7 +33,8 @@ impl Whole {
         if has_work && !std::mem::replace(&mut host.is_tidying, true) {
             let life = host.incarnation;
             let pause = self.dice.between(0, 20 * MILLI);
-            self.push(pause, Event::Tidy { at, life });
+            let is_long = false;
+            self.push(pause, Event::Tidy { at, life, is_long });
         }
     }
 

@@ -126,11 +126,7 @@ impl Whole {
         let token = host.token();
         let Some(life) = host.lives.get(&grain) else { return };
         let (moment, ballot, sees) = (life.moment, life.ballot, life.last.0);
-        let read = Read {
-            errand,
-            moment,
-            ballot,
-        };
+        let read = Read { errand, moment, ballot };
         host.reads.insert(token, read);
         self.give(at, Input::Read { token, grain, sees });
     }

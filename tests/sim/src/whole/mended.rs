@@ -4,8 +4,8 @@ use granary_core::id::{GrainId, HostId};
 use granary_core::slot::Slot;
 use granary_core::time::Time;
 
-use super::faults::Mend;
 use super::errands::Op;
+use super::faults::Mend;
 use super::{Event, SECOND, Whole};
 
 /// A host that's gone for good is out of the configuration a minute later; then slots are handed over.
@@ -39,6 +39,12 @@ impl Whole {
                 return;
             }
             self.run_until(self.now.plus_nanos(LOOK));
+        }
+        // Hosts that have left aren't needed any longer.
+        for at in 0..self.hosts.len() {
+            if self.hosts[at].is_over && self.hosts[at].is_up() {
+                self.hosts[at].crash(&mut self.dice);
+            }
         }
         // Clients stop; each grain is called once, so that it's somewhere, and then has to be found by everybody.
         self.queue.retain(|_, event| !matches!(event, Event::Client(..)));
