@@ -29,7 +29,7 @@ pub use config::ClusterConfig;
 pub(crate) use handle::{Handle, Inbox, channel_to_office};
 pub(crate) use link::CallError;
 pub(crate) use notes::{Edited, Hear, News, OpenError, Way};
-pub(crate) use quic::{Answering, Joining};
+pub(crate) use quic::{Answered, Answering, Joining};
 pub(crate) use station::{Answerer, Station, StationCounts, StationError, StationSettings, was_in_one};
 pub use station::{ClusterView, HostView};
 pub(crate) use wire::{Topic, decode, encode, question, topic_of};

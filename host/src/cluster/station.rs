@@ -23,7 +23,7 @@ use super::journal;
 use super::members::{self, Members, keep_book, read_book};
 use super::notes::View;
 use super::quic::{
-    Answering, Authority, AuthorityError, Events, JoinError, JoinToken, Joining, NoToken, Quic, QuicSettings,
+    Answered, Answering, Authority, AuthorityError, Events, JoinError, JoinToken, Joining, NoToken, Quic, QuicSettings,
     TrafficBytes, join,
 };
 use crate::clock::Clock;
@@ -36,7 +36,7 @@ const VIEW_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Answers what peers ask.
 pub(crate) trait Answerer: Send + Sync {
-    /// An answer; nothing when the question can't be read.
+    /// What becomes of a question.
     fn answer(&self, from: HostId, question: Bytes) -> Answering;
     /// Another host is about to join: comes back when this one takes part in the cluster, or can't.
     fn joins(&self) -> Joining;
@@ -545,7 +545,8 @@ impl Events for Ears {
 
     fn ask(&self, from: HostId, question: Bytes) -> Answering {
         let answer = self.runtime.spawn(self.answerer.answer(from, question));
-        Box::pin(async move { answer.await.ok().flatten() })
+        // It has panicked, or the host stops.
+        Box::pin(async move { answer.await.unwrap_or(Answered::Lost) })
     }
 
     fn disowned(&self, by: HostId, why: &str) {

@@ -16,7 +16,8 @@ use super::load::Load;
 use super::revisions::Follower;
 use crate::activation::{Catalog, Parts, Release};
 use crate::cluster::{
-    Answerer, Answering, ClusterConfig, Handle, Inbox, Joining, Station, StationError, StationSettings, Topic, topic_of,
+    Answered, Answerer, Answering, ClusterConfig, Handle, Inbox, Joining, Station, StationError, StationSettings,
+    Topic, topic_of,
 };
 use crate::config::HostConfig;
 use crate::router::Router;
@@ -103,20 +104,22 @@ impl Membership {
 impl Answerer for Membership {
     fn answer(&self, from: HostId, question: Bytes) -> Answering {
         let (Some((topic, asked)), Some(follower)) = (topic_of(&question), self.follower.get()) else {
-            return Box::pin(std::future::ready(None));
+            return Box::pin(std::future::ready(Answered::NotTaken));
         };
+        // What can't be read isn't taken on; whatever is gets an answer.
+        let answered = |answer: Option<Bytes>| answer.map_or(Answered::NotTaken, Answered::With);
         match topic {
             Topic::Grains => {
                 let (catalog, cluster) = (self.catalog.clone(), self.handle.clone());
-                Box::pin(async move { catalog.answer(&cluster, from, asked).await })
+                Box::pin(async move { answered(catalog.answer(&cluster, from, asked).await) })
             }
             Topic::Revisions => {
                 let follower = follower.clone();
-                Box::pin(async move { follower.answer(&asked).await })
+                Box::pin(async move { answered(follower.answer(&asked).await) })
             }
             Topic::Views => {
                 let router = self.router.clone();
-                Box::pin(async move { router.answer(&asked).await })
+                Box::pin(async move { answered(router.answer(&asked).await) })
             }
         }
     }

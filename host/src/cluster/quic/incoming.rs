@@ -25,7 +25,42 @@ const LOG_PAUSE_MILLIS: u64 = 100;
 const STRANGER: VarInt = VarInt::from_u32(1);
 
 /// An answer on its way; nothing when the question can't be read.
-pub(crate) type Answering = Pin<Box<dyn Future<Output = Option<Bytes>> + Send>>;
+pub(crate) type Answering = Pin<Box<dyn Future<Output = Answered> + Send>>;
+
+/// What became of a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answered {
+    /// It's answered.
+    With(Bytes),
+    /// It wasn't taken on: it can't be read here, or this host isn't ready for it.
+    NotTaken,
+    /// Who worked on it has gone without an answer, and what was done by then isn't known.
+    Lost,
+}
+
+/// An answer's first byte.
+const WITH: u8 = 0;
+const NOT_TAKEN: u8 = 1;
+
+impl Answered {
+    /// The bytes that go back, if any do: a stream that ends without says that the answer is lost.
+    fn written(self) -> Vec<Bytes> {
+        match self {
+            Answered::With(answer) => vec![Bytes::from_static(&[WITH]), answer],
+            Answered::NotTaken => vec![Bytes::from_static(&[NOT_TAKEN])],
+            Answered::Lost => Vec::new(),
+        }
+    }
+
+    /// Reads them.
+    pub(super) fn read(bytes: &Bytes) -> Answered {
+        match bytes.first() {
+            Some(&WITH) => Answered::With(bytes.slice(1..)),
+            Some(&NOT_TAKEN) => Answered::NotTaken,
+            _ => Answered::Lost,
+        }
+    }
+}
 
 /// Until this host is ready for others, or why it isn't.
 pub(crate) type Joining = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
@@ -116,9 +151,9 @@ async fn listen(quic: &Quic, from: HostId, met: Arc<Met>, connection: &Connectio
                     let events = events.clone();
                     tokio::spawn(async move {
                         let Ok(question) = receive.read_to_end(FRAME_MOST).await else { return };
-                        let answer = events.ask(from, question.into()).await.unwrap_or_default();
+                        let mut answer = events.ask(from, question.into()).await.written();
                         // Whoever has asked may have gone.
-                        if send.write_chunk(answer).await.is_ok() {
+                        if send.write_all_chunks(&mut answer).await.is_ok() {
                             let _ = send.finish();
                         }
                     });

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::super::link::CallError;
 use super::endpoint::Quic;
+use super::incoming::Answered;
 use super::known::Met;
 
 /// Frames that wait to be sent.
@@ -116,12 +117,14 @@ impl Lane {
             .map_err(|error| unsent(error.to_string()))?;
         send.finish().map_err(|error| unsent(error.to_string()))?;
         let answer = receive.read_to_end(FRAME_MOST).await;
-        match answer {
-            Ok(answer) if !answer.is_empty() => Ok(answer.into()),
-            Ok(_) => Err(CallError::NotSent(
-                "it can't read the question: another release?".to_owned(),
-            )),
-            Err(error) => Err(CallError::Unknown(error.to_string())),
+        let answer = answer.map_err(|error| CallError::Unknown(error.to_string()))?;
+        match Answered::read(&answer.into()) {
+            Answered::With(answer) => Ok(answer),
+            Answered::NotTaken => {
+                let why = "it isn't ready, or can't read the question: another release?";
+                Err(CallError::NotSent(why.to_owned()))
+            }
+            Answered::Lost => Err(CallError::Unknown("it lost the question under way".to_owned())),
         }
     }
 

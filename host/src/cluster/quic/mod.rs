@@ -30,7 +30,7 @@ mod traffic;
 
 pub(crate) use authority::{Authority, AuthorityError};
 pub(crate) use endpoint::{Quic, QuicSettings};
-pub(crate) use incoming::{Answering, Events, Joining};
+pub(crate) use incoming::{Answered, Answering, Events, Joining};
 pub(crate) use join::{JoinError, join};
 pub(crate) use token::{JoinToken, NoToken};
 pub(crate) use traffic::Bytes as TrafficBytes;

@@ -44,7 +44,13 @@ impl Events for Heard {
     }
 
     fn ask(&self, from: HostId, question: Bytes) -> Answering {
-        Box::pin(async move { Some([&from.0[..1], &question].concat().into()) })
+        Box::pin(async move {
+            match &question[..] {
+                b"unreadable" => Answered::NotTaken,
+                b"fatal" => Answered::Lost,
+                _ => Answered::With([&from.0[..1], &question].concat().into()),
+            }
+        })
     }
 
     fn joins(&self) -> Joining {
@@ -160,6 +166,21 @@ async fn frames_come_in_order_and_questions_are_answered() {
                 .is_some_and(|(_, frame)| &frame[..] == b"datagram")
         })
         .await;
+}
+
+/// Only what was not taken on may be sent again by itself: who was lost with the question may have done all of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_that_is_not_taken_on_was_not_sent_and_one_that_is_lost_may_have_been() {
+    let authority = authority(1);
+    let (a, b) = (side(1, &authority), side(2, &authority));
+    a.quic.learn(host(2), b.quic.advertised());
+    let ask = async |question: &'static [u8]| {
+        let question = Bytes::from_static(question);
+        a.quic.call(host(2), question, PATIENCE).await
+    };
+    assert!(matches!(ask(b"unreadable").await, Err(CallError::NotSent(_))));
+    assert!(matches!(ask(b"fatal").await, Err(CallError::Unknown(_))));
+    assert!(ask(b"?").await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]
