@@ -38,6 +38,7 @@ use crate::router::Router;
 use crate::snapshot::{Method, Tracking};
 use crate::storage::{SledStorage, Storage, StorageError};
 use crate::telemetry::Metrics;
+use crate::threads;
 use crate::wasm::{Engine, WasmConfig};
 
 /// How long a stopping host waits for turns that still run. Stops a runaway guest from holding up a restart; what
@@ -121,8 +122,8 @@ impl Host {
         let keeper = Keeper::start(&catalog)
             .map_err(|error| StartError::Wasm(format!("the thread of the memory budget can't start: {error}")))?;
         let mut tasks = JoinSet::new();
-        tasks.spawn(parts.release.clone().run());
-        tasks.spawn(catalog.clone().evict_idle(config.idle_timeout));
+        tasks.spawn(threads::task("replies", parts.release.clone().run()));
+        tasks.spawn(threads::task("idle", catalog.clone().evict_idle(config.idle_timeout)));
         let (station, membership) = enter(&config, &catalog).await?.unzip();
 
         let taken = |error| StartError::Listen(config.listen, error);

@@ -28,4 +28,6 @@ pub mod router;
 pub mod snapshot;
 pub mod storage;
 pub mod telemetry;
+#[doc(hidden)]
+pub mod threads;
 pub mod wasm;

@@ -4,6 +4,7 @@
 mod drain;
 mod far;
 mod logs;
+mod readiness;
 mod sent;
 mod upgrades;
 

@@ -8,6 +8,7 @@
 mod bankers;
 mod chaos;
 mod circles;
+mod dead_threads;
 mod deaths;
 mod deletions;
 mod deploys;

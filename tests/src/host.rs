@@ -151,8 +151,11 @@ impl Host {
                 Ok(())
             }
             None => {
-                self.kill();
-                Err(self.log())
+                let status = self.child.take().map(|mut child| {
+                    child.kill().unwrap();
+                    child.wait().unwrap().to_string()
+                });
+                Err(format!("{}it ended: {}", self.log(), status.unwrap_or_default()))
             }
         }
     }
@@ -224,6 +227,13 @@ impl Host {
     pub fn has_ended(&mut self) -> bool {
         let child = self.child.as_mut();
         child.is_some_and(|child| child.try_wait().unwrap().is_some())
+    }
+
+    /// How it ended, if its process is gone by nobody's wish.
+    pub fn end(&mut self) -> Option<ExitStatus> {
+        let status = self.child.as_mut()?.try_wait().unwrap()?;
+        self.child = None;
+        Some(status)
     }
 
     /// A sender of SIGKILL that another thread can use while clients are at work.

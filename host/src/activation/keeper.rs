@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Catalog;
+use crate::threads;
 
 /// Between two looks while less than half of the high-water mark is taken.
 const CALM: Duration = Duration::from_millis(100);
@@ -40,18 +41,16 @@ impl Keeper {
         let stop = Arc::new(AtomicBool::new(false));
         let (theirs, runtime) = (stop.clone(), tokio::runtime::Handle::current());
         let watched = Arc::downgrade(catalog);
-        let join = std::thread::Builder::new()
-            .name("memory-budget".to_owned())
-            .spawn(move || {
-                let _inside = runtime.enter();
-                let mut tide = Tide::default();
-                while !theirs.load(Ordering::Relaxed)
-                    && let Some(pause) = look(&watched, &mut tide)
-                {
-                    std::thread::sleep(LEAST);
-                    std::thread::park_timeout(pause);
-                }
-            })?;
+        let join = threads::start("memory-budget", move || {
+            let _inside = runtime.enter();
+            let mut tide = Tide::default();
+            while !theirs.load(Ordering::Relaxed)
+                && let Some(pause) = look(&watched, &mut tide)
+            {
+                std::thread::sleep(LEAST);
+                std::thread::park_timeout(pause);
+            }
+        })?;
         catalog.parts.budget.set_keeper(join.thread().clone());
         Ok(Keeper { stop, join: Some(join) })
     }

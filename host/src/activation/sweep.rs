@@ -24,6 +24,7 @@ pub(crate) use self::shares::Division;
 use self::shares::Share;
 use super::{Catalog, Parcel, UpgradeStatus, Waiter};
 use crate::modules::Line;
+use crate::threads;
 
 /// Grains that move at the same time. More would only wait for processors, and take room from grains that are called.
 const PARALLEL: usize = 32;
@@ -75,7 +76,10 @@ impl Catalog {
             let goes_on = |sweep: &Sweep| sweep.target == target && sweep.is_at_work(&division);
             if !sweeps.get(line.kind()).is_some_and(|started| goes_on(&started.sweep)) {
                 let sweep = Arc::new(Sweep::new(target));
-                let task = tokio::spawn(run(self.clone(), line.clone(), sweep.clone()));
+                let task = tokio::spawn(threads::task(
+                    "upgrades",
+                    run(self.clone(), line.clone(), sweep.clone()),
+                ));
                 if let Some(earlier) = sweeps.insert(line.kind().clone(), Started { sweep, task }) {
                     earlier.task.abort();
                 }

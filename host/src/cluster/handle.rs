@@ -30,6 +30,7 @@ use super::reader::Reader;
 use super::wire;
 use crate::clock::Clock;
 use crate::storage::{DurableSink, Storage, StorageError};
+use crate::threads;
 
 /// Frames from peers that may wait for the office. Beyond it they are dropped, and sent again by whoever wants an answer.
 const FRAMES_MOST: usize = 4096;
@@ -112,7 +113,7 @@ pub(crate) fn open(start: Start<'_>, handle: &Handle, inbox: Inbox) -> Result<Jo
     let frames = handle.frames.clone();
     let inbox = inbox.0;
     let runtime = tokio::runtime::Handle::current();
-    let thread = std::thread::Builder::new().name("cluster".to_owned()).spawn(move || {
+    let thread = threads::start("cluster", move || {
         // Drivers that hear of news start tasks.
         let _inside = runtime.enter();
         office.run(&inbox, &frames);
@@ -262,6 +263,15 @@ impl Handle {
     /// The configuration that is in force here.
     pub(crate) fn config(&self) -> Option<Arc<Config>> {
         self.config.lock().expect("no panic under this lock").clone()
+    }
+
+    /// Whether the office takes a note within that time.
+    pub(crate) async fn answers(&self, patience: Duration) -> bool {
+        let (reply, answer) = oneshot::channel();
+        self.note(Note::Ping(reply));
+        tokio::time::timeout(patience, answer)
+            .await
+            .is_ok_and(|answer| answer.is_ok())
     }
 
     /// What is to be seen, unless the office doesn't answer in time.

@@ -21,6 +21,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use crate::storage::StorageError;
+use crate::threads;
 
 /// Its name in the cluster's folder.
 pub(super) const NAME: &str = "journal";
@@ -71,13 +72,11 @@ impl Journal {
         File::open(dir)?.sync_all()?;
         let (orders, ordered) = mpsc::channel();
         let folder = dir.to_owned();
-        let thread = std::thread::Builder::new()
-            .name("cluster-journal".to_owned())
-            .spawn(move || {
-                if let Err(error) = write(&folder, file, &ordered, &durable) {
-                    fatal(&format!("the cluster's journal can't be written: {error}"));
-                }
-            })?;
+        let thread = threads::start("cluster-journal", move || {
+            if let Err(error) = write(&folder, file, &ordered, &durable) {
+                fatal(&format!("the cluster's journal can't be written: {error}"));
+            }
+        })?;
         let base = sound as u64;
         Ok(Journal {
             orders: Some(orders),

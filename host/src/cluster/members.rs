@@ -25,6 +25,7 @@ use super::handle::{FOLDER, Handle};
 use super::link::Link;
 use super::station::disowned;
 use crate::clock::Clock;
+use crate::threads;
 
 /// Between two beats.
 const BEAT: Duration = Duration::from_millis(500);
@@ -75,9 +76,7 @@ impl Members {
             view: Arc::default(),
         };
         let shared = members.clone();
-        let thread = std::thread::Builder::new()
-            .name("members".to_owned())
-            .spawn(move || Prober::new(start, shared).run(&orders))?;
+        let thread = threads::start("members", move || Prober::new(start, shared).run(&orders))?;
         Ok((members, thread))
     }
 

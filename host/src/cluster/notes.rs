@@ -123,6 +123,7 @@ pub(super) enum Note {
         reply: oneshot::Sender<Edited>,
     },
     Look(oneshot::Sender<View>),
+    Ping(oneshot::Sender<()>),
     Stop,
 }
 

@@ -217,6 +217,9 @@ impl Office {
             Note::Look(reply) => {
                 let _ = reply.send(self.view());
             }
+            Note::Ping(reply) => {
+                let _ = reply.send(());
+            }
             Note::Frame { .. }
             | Note::Durable
             | Note::Journaled(_)

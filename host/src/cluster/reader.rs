@@ -12,6 +12,7 @@ use granary_core::replication::messages::State;
 use super::copies::state_of;
 use super::notes::Note;
 use crate::storage::Storage;
+use crate::threads;
 
 /// See the file's text. The thread ends when this is dropped.
 pub(super) struct Reader {
@@ -22,8 +23,7 @@ impl Reader {
     /// Starts the thread, which tells what it has read as [`Note::Loaded`].
     pub(super) fn start(storage: Arc<dyn Storage>, told: Sender<Note>) -> io::Result<Reader> {
         let (wanted, names) = channel::<GrainName>();
-        let thread = std::thread::Builder::new().name("cluster-reads".to_owned());
-        thread.spawn(move || {
+        threads::start("cluster-reads", move || {
             for name in names {
                 let (taken, is_taken) = sync_channel(0);
                 let (grain, state) = (name.id(), read(&*storage, &name));

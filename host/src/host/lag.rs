@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use crate::threads;
+
 /// How often it's measured: often enough that a second's mean says something, seldom enough to cost nothing.
 const INTERVAL: Duration = Duration::from_millis(50);
 /// A measurement weighs so much less than the mean of those before: half a second's smoothing.
@@ -23,7 +25,7 @@ impl Lag {
     /// Of the runtime that this is called on.
     pub(super) fn measure() -> Lag {
         let mean_nanos = Arc::new(AtomicU64::new(0));
-        let task = tokio::spawn(go_on(mean_nanos.clone())).abort_handle();
+        let task = tokio::spawn(threads::task("lag", go_on(mean_nanos.clone()))).abort_handle();
         Lag { mean_nanos, task }
     }
 

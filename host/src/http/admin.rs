@@ -61,12 +61,15 @@ async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// The host takes calls: it listens only when it's ready, and no more once it stops.
+/// The host takes calls: it listens only when it's ready, and no more once it stops; and what each call depends on answers.
 async fn readyz<H: Inside>(State(api): Shared<H>) -> Response {
+    let refused = |why: &str| (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response();
     if api.stopping.load(Ordering::Relaxed) {
-        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response()
-    } else {
-        "ready\n".into_response()
+        return refused("stopping");
+    }
+    match api.inside.ready().await {
+        Ok(()) => "ready\n".into_response(),
+        Err(why) => refused(why),
     }
 }
 

@@ -56,6 +56,7 @@ pub(super) trait Inside: Send + Sync + 'static {
     fn logs(&self, filter: &LogFilter, cursor: Option<&LogCursor>, most: usize)
     -> impl Future<Output = LogPage> + Send;
     fn cluster(&self) -> impl Future<Output = Option<ClusterView>> + Send;
+    fn ready(&self) -> impl Future<Output = Result<(), &'static str>> + Send;
     fn token(&self, holds: Duration) -> Result<String, CallFailure>;
     fn drain(&self) -> Result<(), CallFailure>;
     fn relocate(&self, grain: &GrainName, to: HostId) -> impl Future<Output = Result<u64, CallFailure>> + Send;
@@ -151,6 +152,10 @@ impl Inside for Host {
 
     fn cluster(&self) -> impl Future<Output = Option<ClusterView>> + Send {
         self.router.cluster()
+    }
+
+    fn ready(&self) -> impl Future<Output = Result<(), &'static str>> + Send {
+        self.router.ready()
     }
 
     fn token(&self, holds: Duration) -> Result<String, CallFailure> {

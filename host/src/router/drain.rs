@@ -17,6 +17,7 @@ use super::Router;
 use super::far;
 use crate::activation::{Catalog, Driver};
 use crate::cluster::{ClusterView, Handle, Station};
+use crate::threads;
 
 /// Grains that are on their way at a time.
 const PARALLEL: usize = 16;
@@ -50,7 +51,7 @@ impl Router {
         };
         if !catalog.parts.draining.swap(true, Ordering::AcqRel) {
             tracing::info!("draining");
-            tokio::spawn(drain(catalog, cluster, station));
+            tokio::spawn(threads::task("drain", drain(catalog, cluster, station)));
         }
         Ok(())
     }

@@ -151,6 +151,11 @@ impl Storage for MemoryStorage {
         self.shared.lock().durable
     }
 
+    fn is_writing(&self) -> bool {
+        let state = self.shared.lock();
+        state.durable < state.last
+    }
+
     fn settle(&self) -> bool {
         let mut state = self.shared.lock();
         while state.durable < state.last {

@@ -249,6 +249,9 @@ pub trait Storage: Send + Sync {
     /// Up to which place all is durable now.
     fn durable(&self) -> Lsn;
 
+    /// Whether something was appended that isn't durable yet.
+    fn is_writing(&self) -> bool;
+
     /// Waits until all that was appended is durable. False when the disk failed.
     fn settle(&self) -> bool;
 

@@ -49,6 +49,7 @@ use super::space::Room;
 use super::{
     Appended, Before, DurableSink, Listing, ModuleRecord, Storage, StorageError, StorageStats, Stored, StoredHead,
 };
+use crate::threads;
 
 /// A buffer that grew beyond this for one commit is given back.
 const BUFFER_LIMIT: usize = 1 << 20;
@@ -163,10 +164,9 @@ impl SledStorage {
 
     fn start(&self) -> io::Result<()> {
         let (checkpointer, room) = (Arc::clone(&self.checkpointer), Arc::clone(&self.room));
-        let named = |name: &str| std::thread::Builder::new().name(name.to_owned());
         let mut threads = self.threads.lock().expect(UNPOISONED);
-        threads.push(named("checkpointer").spawn(move || checkpointer.run())?);
-        threads.push(named("disk-room").spawn(move || room.run())?);
+        threads.push(threads::start("checkpointer", move || checkpointer.run())?);
+        threads.push(threads::start("disk-room", move || room.run())?);
         Ok(())
     }
 
@@ -294,6 +294,10 @@ impl Storage for SledStorage {
 
     fn durable(&self) -> Lsn {
         self.log.durable()
+    }
+
+    fn is_writing(&self) -> bool {
+        self.log.pending_bytes() > 0
     }
 
     fn settle(&self) -> bool {

@@ -20,6 +20,7 @@ use wasmtime::{StoreContextMut, UpdateDeadline};
 
 use super::calls::GuestState;
 use super::failure::{TurnFailure, raise};
+use crate::threads;
 
 /// Sleeps after this many ticks without a turn.
 const IDLE_TICKS: u64 = 1_000;
@@ -61,18 +62,16 @@ impl Ticker {
     pub(super) fn start(engine: &wasmtime::Engine, period: Duration) -> std::io::Result<Ticker> {
         let shared = Arc::new(Shared::default());
         let (engine, theirs) = (engine.clone(), Arc::clone(&shared));
-        let join = std::thread::Builder::new()
-            .name("interrupt-tick".to_owned())
-            .spawn(move || {
-                while !theirs.stop.load(Ordering::Relaxed) {
-                    std::thread::park_timeout(period);
-                    let tick = theirs.ticks.fetch_add(1, Ordering::SeqCst) + 1;
-                    engine.increment_epoch();
-                    if tick.saturating_sub(theirs.recent.load(Ordering::SeqCst)) > IDLE_TICKS {
-                        theirs.sleep(tick);
-                    }
+        let join = threads::start("interrupt-tick", move || {
+            while !theirs.stop.load(Ordering::Relaxed) {
+                std::thread::park_timeout(period);
+                let tick = theirs.ticks.fetch_add(1, Ordering::SeqCst) + 1;
+                engine.increment_epoch();
+                if tick.saturating_sub(theirs.recent.load(Ordering::SeqCst)) > IDLE_TICKS {
+                    theirs.sleep(tick);
                 }
-            })?;
+            }
+        })?;
         Ok(Ticker {
             shared,
             thread: join.thread().clone(),

@@ -10,6 +10,12 @@ use std::process::ExitCode;
 use granary_host::config::{ClusterConfig, HostConfig};
 use granary_host::host::Host;
 use granary_host::snapshot::Choice;
+use granary_host::threads::{self, Doom};
+
+/// Before the name of a thread or task of the host that is to die,
+const DEAD: &str = "dead-thread:";
+/// and of one that is to do nothing.
+const STALLED: &str = "stalled-thread:";
 
 fn main() -> ExitCode {
     let result = settings().and_then(|config| {
@@ -50,6 +56,8 @@ fn settings() -> Result<HostConfig, String> {
         "no-sync" => config.storage.sabotage.no_sync = true,
         // No fault, but what a test can't make on a disk that it shares: less free space than has to stay free.
         "disk-full" => config.storage.reserve_bytes = u64::MAX / 2,
+        other if other.starts_with(DEAD) => threads::doom(&other[DEAD.len()..], Doom::Death),
+        other if other.starts_with(STALLED) => threads::doom(&other[STALLED.len()..], Doom::Stall),
         other => return Err(format!("GRANARY_SABOTAGE={other} is no fault that there is")),
     }
     Ok(config)

@@ -23,6 +23,7 @@ use super::tls::{Credentials, cluster_name, host_name, host_of};
 use super::token::JoinToken;
 use super::token_book::{TokenBook, now_millis};
 use super::traffic::{self, Traffic};
+use crate::threads;
 
 /// A certificate is renewed this often: half of the time that it holds.
 const RENEWAL: Duration = Duration::from_secs(12 * 60 * 60);
@@ -126,8 +127,8 @@ impl Quic {
     /// Hears others from now on.
     pub(crate) fn serve(self: &Arc<Self>, events: Arc<dyn Events>) {
         if self.events.set(events).is_ok() {
-            self.spawn(accept(self.clone()));
-            self.spawn(renew(self.clone()));
+            self.spawn(threads::task("net-accept", accept(self.clone())));
+            self.spawn(threads::task("net-renewal", renew(self.clone())));
         }
     }
 
@@ -336,7 +337,7 @@ fn start_thread() -> io::Result<(Handle, Arc<Notify>)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (net, stop) = (runtime.handle().clone(), Arc::new(Notify::new()));
     let stopped = stop.clone();
-    std::thread::Builder::new().name("net".to_owned()).spawn(move || {
+    threads::start("net", move || {
         runtime.block_on(async {
             stopped.notified().await;
             tokio::time::sleep(LAST_WORDS).await;

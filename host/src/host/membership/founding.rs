@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::Membership;
 use crate::cluster::StationError;
 use crate::host::revisions::{Follower, Revisions};
+use crate::threads;
 
 /// How long calls may be held up. A host that joins waits for ten seconds altogether.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -86,7 +87,8 @@ impl Membership {
         let follower = self
             .follower
             .get_or_init(|| Follower::new(revisions, parts.modules.clone()));
-        self.tasks.lock().await.spawn(follower.clone().run());
+        let following = threads::task("revisions", follower.clone().run());
+        self.tasks.lock().await.spawn(following);
         Ok(())
     }
 }

@@ -345,6 +345,10 @@ impl Inside for Script {
         None
     }
 
+    async fn ready(&self) -> Result<(), &'static str> {
+        Ok(())
+    }
+
     fn token(&self, holds: Duration) -> Result<String, CallFailure> {
         Ok(format!("granary-join-for-{}", holds.as_secs()))
     }

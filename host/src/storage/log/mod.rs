@@ -46,6 +46,7 @@ use crate::storage::config::StorageConfig;
 use crate::storage::fatal::Fatal;
 use crate::storage::files::Files;
 use crate::storage::{DurableSink, StorageError};
+use crate::threads;
 
 /// Where a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,10 +183,9 @@ impl CommitLog {
         Ok(log)
     }
 
-    fn spawn(&self, name: &str, run: fn(&Shared)) -> Result<(), StorageError> {
+    fn spawn(&self, name: &'static str, run: fn(&Shared)) -> Result<(), StorageError> {
         let shared = Arc::clone(&self.shared);
-        let thread = std::thread::Builder::new().name(name.to_owned());
-        let thread = thread.spawn(move || run(&shared))?;
+        let thread = threads::start(name, move || run(&shared))?;
         self.threads.lock().expect(UNPOISONED).push(thread);
         Ok(())
     }

@@ -18,11 +18,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "snapshot",
             "storage",
             "telemetry",
+            "threads",
             "wasm",
         ],
     ),
     ("clock", &[]),
-    ("cluster", &["clock", "storage", "telemetry"]),
+    ("cluster", &["clock", "storage", "telemetry", "threads"]),
     ("config", &["cluster", "http", "snapshot", "storage", "wasm"]),
     ("description", &[]),
     (
@@ -38,6 +39,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "snapshot",
             "storage",
             "telemetry",
+            "threads",
             "wasm",
         ],
     ),
@@ -45,11 +47,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("http", &["description", "modules", "router"]),
     ("lib", &[]),
     ("modules", &["clock", "description", "storage", "wasm"]),
-    ("router", &["activation", "cluster", "modules"]),
+    ("router", &["activation", "cluster", "modules", "threads"]),
     ("snapshot", &[]),
-    ("storage", &[]),
+    ("storage", &["threads"]),
     ("telemetry", &[]),
-    ("wasm", &["snapshot"]),
+    ("threads", &[]),
+    ("wasm", &["snapshot", "threads"]),
 ];
 
 pub(super) fn check(sources: &[Source]) -> Vec<Finding> {

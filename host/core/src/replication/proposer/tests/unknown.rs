@@ -18,7 +18,9 @@ fn a_replica_that_never_promised_fences_nobody_and_counts_in_its_own_configurati
     world.nack(3, Refusal::BelowFloor(ballot(9)), &[]);
     world.n = ConfigNumber(2);
     let mut out = Vec::new();
-    world.proposer.handle(world.now, Input::Assigned(set(2, &[1, 2, 4])), &mut out);
+    world
+        .proposer
+        .handle(world.now, Input::Assigned(set(2, &[1, 2, 4])), &mut out);
     world.nack(4, Refusal::BelowFloor(ballot(9)), &[]);
     assert!(world.proposer.is_active());
 }
