@@ -12,6 +12,7 @@ mod upgrade_tests;
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
@@ -36,7 +37,7 @@ use crate::http::{self, HostFacts, HttpParts, ServeError};
 use crate::modules::Modules;
 use crate::router::Router;
 use crate::snapshot::{Method, Tracking};
-use crate::storage::{SledStorage, Storage, StorageError};
+use crate::storage::{GAVE_UP, SledStorage, Storage, StorageError};
 use crate::telemetry::Metrics;
 use crate::threads;
 use crate::wasm::{Engine, WasmConfig};
@@ -114,7 +115,7 @@ impl Host {
         }
         let config = config.fitted(memory_bytes);
         fix_threshold();
-        check_alone(&config)?;
+        check_member(&config)?;
         let parts = open_parts(&config, memory_bytes).await?;
         let catalog = Catalog::new(parts.clone());
         catalog.show_figures();
@@ -195,16 +196,33 @@ impl Host {
     }
 }
 
-/// A host that was in a cluster isn't started alone: its grains would be changed behind the others' backs.
-fn check_alone(config: &HostConfig) -> Result<(), StartError> {
-    if config.cluster.is_none() && crate::cluster::was_in_one(&config.data) {
-        let detail = format!(
-            "{} is of a host in a cluster: start it without --alone, as before (with --cluster-advertise, if it listens on all addresses)",
-            config.data.display()
-        );
-        return Err(StartError::Cluster(detail));
+/// Whether a data folder is of a host that is in a cluster.
+pub fn is_member(data: &Path) -> bool {
+    crate::cluster::was_in_one(data)
+}
+
+/// A host that is in a cluster isn't started alone: its grains would be changed behind the others' backs. And not when a repair has given
+/// up a part of what it acknowledged: others count on its vote.
+fn check_member(config: &HostConfig) -> Result<(), StartError> {
+    if !is_member(&config.data) {
+        return Ok(());
     }
-    Ok(())
+    let data = config.data.display();
+    let detail = if config.data.join(GAVE_UP).exists() {
+        format!(
+            "a repair of {data} has given up a part of what this host had acknowledged in its cluster ({GAVE_UP} says what): its vote would \
+             make others lose it, too. Other hosts have copies: start a new host on an empty folder with a token of one of them \
+             (`granary token`, `granary up --data NEW --join TOKEN`). If none has, `granary repair --as-new` makes of this folder a host of \
+             its own with what is left"
+        )
+    } else if config.cluster.is_none() {
+        format!(
+            "{data} is of a host in a cluster: start it without --alone, as before (with --cluster-advertise, if it listens on all addresses)"
+        )
+    } else {
+        return Ok(());
+    };
+    Err(StartError::Cluster(detail))
 }
 
 /// Gets into the cluster, or ready for the first host that joins; nothing for a host that is to be alone.

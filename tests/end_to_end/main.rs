@@ -10,4 +10,5 @@ mod errors;
 mod grains;
 mod logs;
 mod own_crate;
+mod private;
 mod upgrades;

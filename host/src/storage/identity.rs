@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 
 use granary_core::id::HostId;
 
-use super::StorageError;
 use super::files::{Files, read_all, write_atomically};
 use super::repair::copy;
+use super::{StorageError, private};
 
 const IDENTITY: &str = "identity";
 const LOCK: &str = "lock";
@@ -132,8 +132,9 @@ fn new_host() -> io::Result<HostId> {
 /// How long a killed host may still hold its folder: the system frees its memory first, which takes a second for some GiB.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Locks a data folder for as long as the returned file is open. Waits for a predecessor that is just ending.
+/// Locks a data folder for as long as the returned file is open, and closes it to other users. Waits for a predecessor that is just ending.
 pub(crate) fn lock_folder(dir: &Path) -> Result<fs::File, StorageError> {
+    private::keep(dir)?;
     lock_within(dir, LOCK_PATIENCE)
 }
 

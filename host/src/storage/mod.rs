@@ -34,6 +34,7 @@ mod model_heads;
 mod modules;
 #[cfg(test)]
 mod noise;
+mod private;
 mod repair;
 mod revisions;
 mod sled;
@@ -54,7 +55,8 @@ use granary_core::reply_table::ReplyTable;
 
 pub use self::config::StorageConfig;
 pub use self::memory::MemoryStorage;
-pub use self::repair::{LostGrain, LostRevision, Repair, RepairReport};
+pub(crate) use self::repair::GAVE_UP;
+pub use self::repair::{LostGrain, LostRevision, Repair, RepairReport, Whose};
 pub use self::sled::SledStorage;
 
 /// Where the snapshot store's files are.

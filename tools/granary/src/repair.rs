@@ -6,7 +6,8 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::Args;
-use granary_host::storage::{Repair as Repairing, RepairReport, StorageConfig, StorageError};
+use granary_host::host::is_member;
+use granary_host::storage::{Repair as Repairing, RepairReport, StorageConfig, StorageError, Whose};
 use serde_json::json;
 
 use crate::Failure;
@@ -20,6 +21,9 @@ pub(crate) struct Repair {
     /// Repairs without asking, whatever it loses
     #[arg(long)]
     yes: bool,
+    /// Makes of a folder of a cluster's member a new host, outside of any cluster, with what is left in it
+    #[arg(long)]
+    as_new: bool,
     /// Prints JSON
     #[arg(long)]
     json: bool,
@@ -34,7 +38,7 @@ impl Repair {
         if !self.json {
             print!("{report}");
         }
-        if report.is_sound() {
+        if report.is_sound() && !self.as_new {
             self.tell(&report, None);
             return Ok(());
         }
@@ -43,8 +47,13 @@ impl Repair {
             let what = "nothing was changed: `granary repair --yes` repairs the folder".to_owned();
             return Err(Failure::Refused(what));
         }
-        let quarantine = repairing.mend(StorageConfig::default()).map_err(refused)?;
-        self.tell(&report, Some(&quarantine));
+        let whose = match is_member(&self.data) {
+            _ if self.as_new => Whose::New,
+            true => Whose::Members,
+            false => Whose::Alone,
+        };
+        let quarantine = repairing.mend(StorageConfig::default(), whose).map_err(refused)?;
+        self.tell(&report, Some((&quarantine, whose)));
         Ok(())
     }
 
@@ -64,15 +73,20 @@ impl Repair {
             && matches!(answer.trim(), "y" | "Y" | "yes")
     }
 
-    fn tell(&self, report: &RepairReport, quarantine: Option<&PathBuf>) {
+    fn tell(&self, report: &RepairReport, done: Option<(&PathBuf, Whose)>) {
+        let quarantine = done.map(|(quarantine, _)| quarantine);
+        let has_lost_its_vote = report.loses() && done.is_some_and(|(_, whose)| whose == Whose::Members);
         if self.json {
             let value = json!({ "report": report, "loses": report.loses(), "repaired": quarantine.is_some(), "quarantine": quarantine });
             println!("{value:#}");
         } else if let Some(quarantine) = quarantine {
-            println!(
-                "repaired: a host starts on the folder; what was damaged is in {}",
-                quarantine.display()
-            );
+            let what = if has_lost_its_vote {
+                "its host mustn't vote in its cluster any more: start a new one on an empty folder with a token of another host, which has \
+                 copies, and delete this one then (if none has: `granary repair --as-new`)"
+            } else {
+                "a host starts on the folder"
+            };
+            println!("repaired: {what}; what was damaged is in {}", quarantine.display());
         }
     }
 }

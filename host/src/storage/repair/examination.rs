@@ -23,8 +23,12 @@ use super::super::identity::{self, Identity};
 use super::super::image_files::{self, IMAGE_DIR};
 use super::super::log::salvage::{Salvage, Seen, salvage};
 use super::super::modules;
+use super::GAVE_UP;
 use super::report::{LostRevision, RepairReport};
 use super::state::State;
+
+/// What the folder has of its host's cluster.
+const CLUSTER: &str = "cluster";
 
 /// What was found and what would be done.
 #[derive(Debug)]
@@ -118,6 +122,20 @@ fn read_identity(files: &dyn Files, report: &mut RepairReport) -> Result<Option<
 }
 
 impl Examination {
+    /// Makes the folder one of a host that never was. What it knew of its cluster goes into the quarantine.
+    pub(super) fn become_new(&mut self, files: &dyn Files) -> Result<(), StorageError> {
+        let known = match &self.identity {
+            Some(identity) => *identity,
+            None => identity::next(files)?,
+        };
+        let host = identity::fresh()?.host;
+        self.identity = Some(Identity { host, ..known });
+        // The snapshot store's copy names its host.
+        self.rewrite = true;
+        self.removed.extend([CLUSTER.to_owned(), GAVE_UP.to_owned()]);
+        Ok(())
+    }
+
     /// Goes through all grains; returns the highest incarnation that made a commit.
     fn grains(&mut self, images: &mut Images<'_>) -> Result<u32, StorageError> {
         let mut in_log: BTreeMap<GrainName, Vec<Seen>> = BTreeMap::new();

@@ -29,10 +29,24 @@ use std::sync::Arc;
 pub use self::report::{LostGrain, LostRevision, RepairReport};
 
 use super::config::StorageConfig;
-use super::files::{Files, RealFiles};
+use super::files::{Files, RealFiles, write_atomically};
 use super::identity::lock_folder;
 use super::sled::SledStorage;
 use super::{Storage, StorageError};
+
+/// A file in the folder of a cluster's member of which a repair has given something up: it mustn't vote again.
+pub(crate) const GAVE_UP: &str = "gave-up";
+
+/// Whose folder is repaired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// Of a host that was never in a cluster: nobody else counts on it.
+    Alone,
+    /// Of a cluster's member. If the repair gives something up, the folder is marked, and no host starts on it.
+    Members,
+    /// Of a member that is to be one no longer: a new host, outside of any cluster, with what is left.
+    New,
+}
 
 /// A data folder under repair: no host can start on it meanwhile.
 pub struct Repair {
@@ -77,8 +91,17 @@ impl Repair {
         &self.found.report
     }
 
-    /// Repairs, and makes sure that a host starts on the result. Returns the folder that what was given up went to.
-    pub fn mend(mut self, config: StorageConfig) -> Result<PathBuf, StorageError> {
+    /// Repairs, and makes sure that storage opens what comes of it. Returns the folder that what was given up went to.
+    pub fn mend(mut self, config: StorageConfig, whose: Whose) -> Result<PathBuf, StorageError> {
+        match whose {
+            // First of all: a repair that is cut off later has given it up, too.
+            Whose::Members if self.report().loses() => {
+                let report = self.report().to_string();
+                write_atomically(&*self.files, "", GAVE_UP, report.as_bytes())?;
+            }
+            Whose::New => self.found.become_new(&*self.files)?,
+            Whose::Alone | Whose::Members => {}
+        }
         let quarantine = mending::mend(&self.dir, &*self.files, &mut self.found)?;
         drop(self.lock);
         // Its checkpoint also empties the log, so that nothing of it lies beside newer images.

@@ -196,7 +196,7 @@ impl World {
             drop(repair);
         } else {
             repair
-                .mend(config())
+                .mend(config(), Whose::Alone)
                 .unwrap_or_else(|error| panic!("{what}: {error}\n{report}"));
         }
         self.agrees(dir, &report, what);
@@ -402,7 +402,7 @@ fn a_repair_that_is_cut_off_at_any_step_can_be_run_again() {
         let repair = Repair::examine(dir.path()).unwrap();
         let report = repair.report().clone();
         LEFT.set(steps);
-        let mended = repair.mend(config());
+        let mended = repair.mend(config(), Whose::Alone);
         LEFT.set(u32::MAX);
         if mended.is_ok() {
             assert!(steps > 8, "the damage takes more steps than {steps}");
@@ -411,7 +411,9 @@ fn a_repair_that_is_cut_off_at_any_step_can_be_run_again() {
         }
         let repair = Repair::examine(dir.path()).unwrap_or_else(|error| panic!("{what}: {error}"));
         if !repair.report().is_sound() {
-            repair.mend(config()).unwrap_or_else(|error| panic!("{what}: {error}"));
+            repair
+                .mend(config(), Whose::Alone)
+                .unwrap_or_else(|error| panic!("{what}: {error}"));
         } else {
             drop(repair);
         }
