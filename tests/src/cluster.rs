@@ -45,6 +45,11 @@ impl Cluster {
         cluster.grown(count)
     }
 
+    /// The first host alone, with flags that others don't get.
+    pub fn start_first(flags: &[&str]) -> Cluster {
+        Cluster::of(|| start(None, flags))
+    }
+
     /// The same on a network that can lose what it carries.
     pub fn start_apart(count: usize) -> Cluster {
         let network = Network::new();
@@ -72,9 +77,15 @@ impl Cluster {
 
     /// One host more.
     pub fn join(&mut self) -> usize {
+        self.join_with(&[])
+    }
+
+    /// One host more, with more flags of its own.
+    pub fn join_with(&mut self, own: &[&str]) -> usize {
         let token = self.token();
         let mut flags = vec!["--join", &token];
         flags.extend(self.flags.iter().map(String::as_str));
+        flags.extend(own);
         self.hosts.push(start(self.network.as_ref(), &flags));
         self.hosts.len() - 1
     }

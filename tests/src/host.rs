@@ -78,6 +78,12 @@ impl Host {
         self.flags = flags.iter().map(|&flag| flag.to_owned()).collect();
     }
 
+    /// Another value of a flag for the next start.
+    pub fn set_flag(&mut self, flag: &str, value: &str) {
+        let at = self.flags.iter().position(|known| known == flag).expect("it has it");
+        value.clone_into(&mut self.flags[at + 1]);
+    }
+
     /// Joins with this token at the next start, and with none that it had.
     pub fn join_with(&mut self, token: &str) {
         if let Some(at) = self.flags.iter().position(|flag| flag == "--join") {

@@ -72,6 +72,10 @@ pub struct Beat {
     pub activations: u32,
     /// The host takes no more activations: it's on its way out.
     pub draining: bool,
+    /// What the shares above are of: processors,
+    pub processors: u16,
+    /// and MiB of memory.
+    pub memory_mib: u32,
 }
 
 impl Beat {

@@ -6,10 +6,13 @@
 //! this many slots, so no host may get more than 1.05 times its fair share (the cap is from Mirrokni, Thorup, Zadimoghaddam,
 //! *Consistent Hashing with Bounded Loads*, 2018).
 //!
-//! Beginning from the assignment before, in four steps: hosts that are left keep what they had; gaps go to the cheapest host
+//! Beginning from the assignment before, in steps: hosts that are left keep what they had; gaps go to the cheapest host
 //! with room, in a zone that the slot hasn't got yet if there is one; hosts far below their share pull slots from hosts above theirs;
-//! hosts above the cap push. The same is done for the primaries, since load follows them. Zones are spread as far as the cap
-//! allows: a zone with few hosts isn't overloaded to have a copy of everything.
+//! hosts above the cap push. The same is done for the primaries, since load follows them.
+//!
+//! **Zones.** With as many zones as a slot has replicas, or more, no slot has two replicas in one: whoever names zones wants to lose one
+//! and go on. A host's fair share is its share of what its zone takes then, so a zone of few hosts may take more a host. With fewer
+//! zones they are spread as far as the cap allows.
 //!
 //! The result is proposed, agreed, and then read from the configuration: no two hosts need to compute the same.
 //!
@@ -42,6 +45,7 @@ pub fn assign(members: &[Member], before: Option<&[Replicas]>) -> Vec<Replicas> 
         );
     }
     table.fill();
+    table.spread();
     table.pull();
     table.push();
     let first = |slot: usize| before.map(|before| before[slot].hosts()[0]);

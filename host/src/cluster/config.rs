@@ -3,6 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use granary_core::cluster::protocols::WEIGHT;
+use granary_core::config_chain::config::{WEIGHT_LIMIT, ZONE_LIMIT};
+use granary_core::config_chain::event::Share;
+
 /// How a host takes part in a cluster. A host without this is alone: it has no copies elsewhere and listens for nobody.
 #[derive(Clone, Debug)]
 pub struct ClusterConfig {
@@ -35,9 +39,34 @@ impl ClusterConfig {
             join: None,
             seeds: Vec::new(),
             zone: String::new(),
-            weight: 100,
+            weight: WEIGHT,
             remove_after: Duration::from_secs(60),
             join_after: Duration::from_secs(3),
+        }
+    }
+
+    /// Whether a configuration can hold what is said of this host; every one has to.
+    pub fn check(&self) -> Result<(), String> {
+        if self.zone.len() > ZONE_LIMIT {
+            return Err(format!(
+                "zone: a name of at most {ZONE_LIMIT} bytes, not {}",
+                self.zone.len()
+            ));
+        }
+        if !(1..=WEIGHT_LIMIT).contains(&self.weight) {
+            return Err(format!(
+                "weight: a number from 1 to {WEIGHT_LIMIT}, not {}",
+                self.weight
+            ));
+        }
+        Ok(())
+    }
+
+    /// What this host is as a member.
+    pub(super) fn share(&self) -> Share {
+        Share {
+            weight: self.weight,
+            zone: self.zone.clone(),
         }
     }
 }

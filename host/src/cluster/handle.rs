@@ -98,6 +98,7 @@ pub(crate) fn open(start: Start<'_>, handle: &Handle, inbox: Inbox) -> Result<Jo
     let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     settings.chain.down_nanos = nanos(config.remove_after);
     settings.chain.join_nanos = nanos(config.join_after);
+    settings.share = config.share();
     let mut recovery = Recovery::new(settings, storage.durable());
     let now = clock.time();
     let journal = open_journal(data, handle, &mut |record| recovery.journal(now, record))?;

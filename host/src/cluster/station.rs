@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use granary_core::config_chain::config::{ClusterId, Config, Member, SlotReplicas};
+use granary_core::config_chain::event::Share;
 use granary_core::id::HostId;
 use granary_core::membership::{self, Standing};
 use granary_core::placement::Beat;
@@ -140,6 +141,8 @@ pub struct HostView {
     pub standing: Standing,
     /// Whether it's in the configuration.
     pub is_member: bool,
+    /// Its share relative to the others', and the zone that it may fail with, as the configuration says.
+    pub share: Option<Share>,
     /// Slots of which it has a copy.
     pub slots: usize,
     /// What it last said of its load.
@@ -394,6 +397,7 @@ impl Station {
                     None => Standing::Down,
                 },
                 is_member: config.is_some_and(|config| config.member(host).is_some()),
+                share: config.and_then(|config| config.member(host)).map(Share::of),
                 slots: config.map_or(0, |config| slots_of(config, host)),
                 beat: office.beats.iter().find(|(of, _)| *of == host).map(|(_, beat)| *beat),
             }

@@ -44,6 +44,8 @@ impl Load {
             queue_wait_ms: u32::try_from(self.lag.mean().as_millis()).unwrap_or(u32::MAX),
             activations: u32::try_from(self.parts.metrics.activations.get()).unwrap_or(0),
             draining: self.parts.draining.load(Ordering::Relaxed),
+            processors: self.cores as u16,
+            memory_mib: u32::try_from(memory.limit >> 20).unwrap_or(u32::MAX),
         }
     }
 }

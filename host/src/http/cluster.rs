@@ -96,11 +96,15 @@ fn member(host: &HostView) -> Value {
         "address": host.address.map(|address| address.to_string()),
         "state": state,
         "in_configuration": host.is_member,
+        "zone": host.share.as_ref().map(|share| &share.zone),
+        "weight": host.share.as_ref().map(|share| share.weight),
         "slots": host.slots,
         "cpu_permille": host.beat.map(|beat| beat.cpu_permille),
         "memory_permille": host.beat.map(|beat| beat.memory_permille),
         "queue_wait_ms": host.beat.map(|beat| beat.queue_wait_ms),
         "activations": host.beat.map(|beat| beat.activations),
+        "processors": host.beat.map(|beat| beat.processors),
+        "memory_mib": host.beat.map(|beat| beat.memory_mib),
     })
 }
 

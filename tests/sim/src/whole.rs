@@ -27,6 +27,7 @@ use granary_core::cluster::{Input, Output, PeerMessage};
 use granary_core::config_chain::config::Member;
 use granary_core::id::{GrainName, HostId};
 use granary_core::membership::{Change, Seen, Standing};
+use granary_core::placement::Beat;
 use granary_core::replication::messages::State;
 use granary_core::routing::Travel;
 use granary_core::time::Time;
@@ -353,6 +354,9 @@ impl Whole {
     /// What membership would say: who can't be reached for a while is suspected, then called down; who can is alive.
     fn glance(&mut self) {
         for viewer in 0..self.hosts.len() {
+            if self.hosts[viewer].is_up() {
+                self.give(viewer, Input::Beat(Beat::default()));
+            }
             for other in (0..self.hosts.len()).filter(|other| *other != viewer) {
                 if self.hosts[viewer].is_up() {
                     self.glance_at(viewer, other);
@@ -413,5 +417,6 @@ fn kind(message: &PeerMessage) -> &'static str {
         PeerMessage::Replication(_) => "replication",
         PeerMessage::Directory(_) => "directory",
         PeerMessage::Beat(_) => "beat",
+        PeerMessage::Share(_) => "share",
     }
 }

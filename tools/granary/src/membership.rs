@@ -42,6 +42,9 @@ pub(crate) struct Membership {
     /// Hosts of one zone may fail together: copies are spread over zones
     #[arg(long, env = "GRANARY_ZONE", value_name = "NAME")]
     zone: Option<String>,
+    /// This host's share of the copies relative to the others' [default: 100]
+    #[arg(long, env = "GRANARY_WEIGHT", value_name = "NUMBER")]
+    weight: Option<u32>,
     /// A host that is silent for so long is taken out of the configuration, and its copies are made anew [default: 60s]
     #[arg(
         id = "cluster_remove_after",
@@ -93,6 +96,8 @@ impl Membership {
         config.join = join;
         config.seeds = seeds;
         config.zone = self.zone.or(file.zone).unwrap_or_default();
+        config.weight = self.weight.or(file.weight).unwrap_or(config.weight);
+        config.check()?;
         if let Some(silence) = self.remove_after.or(file.remove_after) {
             config.remove_after = remove_after(&silence)?;
         }

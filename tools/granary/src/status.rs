@@ -62,13 +62,17 @@ fn host(view: &Value) -> Vec<String> {
     ]
 }
 
+const HEAD: [&str; 10] = [
+    "  HOST", "ADDRESS", "STATE", "ZONE", "WEIGHT", "SLOTS", "GRAINS", "CPU", "MEMORY", "WAIT",
+];
+
 /// All hosts of the cluster, and how it is; nothing of a host alone.
 fn cluster(view: &Value) -> Vec<String> {
     let cluster = &view["cluster"];
     if cluster.is_null() {
         return Vec::new();
     }
-    let mut rows = vec![["  HOST", "ADDRESS", "STATE", "SLOTS", "GRAINS", "CPU", "MEMORY", "WAIT"].map(str::to_owned)];
+    let mut rows = vec![HEAD.map(str::to_owned)];
     let members = view["members"].as_array().into_iter().flatten();
     rows.extend(members.map(|of| member(of, of["host"] == view["host"])));
     let mut lines = table(&rows);
@@ -83,7 +87,7 @@ fn cluster(view: &Value) -> Vec<String> {
 }
 
 /// A host's row; a star marks the one that answers.
-fn member(member: &Value, answers: bool) -> [String; 8] {
+fn member(member: &Value, answers: bool) -> [String; HEAD.len()] {
     let mark = if answers { '*' } else { ' ' };
     let count = |name: &str| member[name].as_u64().map_or("-".to_owned(), |count| count.to_string());
     let percent = |name: &str| {
@@ -98,10 +102,13 @@ fn member(member: &Value, answers: bool) -> [String; 8] {
         (state @ ("alive" | "suspect"), Value::Bool(false)) => format!("{state}, not in yet"),
         (state, _) => state.to_owned(),
     };
+    let zone = member["zone"].as_str().filter(|zone| !zone.is_empty()).unwrap_or("-");
     [
         format!("{mark} {}", word(member, "host")),
         word(member, "address").to_owned(),
         state,
+        zone.to_owned(),
+        count("weight"),
         count("slots"),
         count("activations"),
         percent("cpu_permille"),
@@ -112,7 +119,7 @@ fn member(member: &Value, answers: bool) -> [String; 8] {
 
 /// Words to the left, figures to the right.
 fn table<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
-    const WORDS: usize = 3;
+    const WORDS: usize = 4;
     let widths: [usize; N] = std::array::from_fn(|at| rows.iter().map(|row| row[at].len()).max().unwrap_or(0));
     let line = |row: &[String; N]| {
         let cells = row.iter().zip(widths).enumerate().map(|(at, (cell, width))| match at {
@@ -145,17 +152,17 @@ mod tests {
             "host": "aa",
             "cluster": { "configuration": 7, "slots_degraded": 12 },
             "members": [
-                { "host": "aa", "address": "10.0.0.1:7778", "state": "alive", "in_configuration": true, "slots": 4096,
+                { "host": "aa", "address": "10.0.0.1:7778", "state": "alive", "in_configuration": true, "slots": 4096, "zone": "north", "weight": 100,
                   "activations": 12, "cpu_permille": 135, "memory_permille": 80, "queue_wait_ms": 3 },
-                { "host": "bb", "address": null, "state": "down", "in_configuration": true, "slots": 4096 },
+                { "host": "bb", "address": null, "state": "down", "in_configuration": true, "slots": 4096, "zone": "", "weight": 50 },
                 { "host": "cc", "address": "10.0.0.3:7778", "state": "alive", "in_configuration": false, "slots": 0 },
             ],
         });
         let says = [
-            "  HOST  ADDRESS        STATE              SLOTS  GRAINS   CPU  MEMORY  WAIT",
-            "* aa    10.0.0.1:7778  alive               4096      12  13 %     8 %  3 ms",
-            "  bb    -              down                4096       -     -       -     -",
-            "  cc    10.0.0.3:7778  alive, not in yet      0       -     -       -     -",
+            "  HOST  ADDRESS        STATE              ZONE   WEIGHT  SLOTS  GRAINS   CPU  MEMORY  WAIT",
+            "* aa    10.0.0.1:7778  alive              north     100   4096      12  13 %     8 %  3 ms",
+            "  bb    -              down               -          50   4096       -     -       -     -",
+            "  cc    10.0.0.3:7778  alive, not in yet  -           -      0       -     -       -     -",
             "configuration 7; 12 slots lack a copy",
         ];
         assert_eq!(cluster(&view), says);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::config_chain::config::{Config, ConfigNumber, Member};
-use crate::config_chain::event as chain;
+use crate::config_chain::event::{self as chain, Share};
 use crate::directory::DirectoryMessage;
 use crate::id::{Ballot, GrainId, GrainName, HostId, Lsn, Seq};
 use crate::membership::Change;
@@ -27,6 +27,8 @@ pub enum PeerMessage {
     Directory(DirectoryMessage),
     /// How loaded the sender is.
     Beat(Beat),
+    /// What the sender would be as a member. Told until the configuration says it.
+    Share(Share),
 }
 
 /// What is written, in the order in which it's given out.

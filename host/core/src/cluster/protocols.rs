@@ -32,8 +32,8 @@ pub use self::event::{Input, Output};
 use self::marks::{Marks, Owner};
 use super::event::{PeerMessage, Record};
 use crate::config_chain::chain::Chain;
-use crate::config_chain::config::{ClusterId, Config, SlotReplicas};
-use crate::config_chain::event as chain;
+use crate::config_chain::config::{ClusterId, Config, MEMBER_LIMIT, SlotReplicas};
+use crate::config_chain::event::{self as chain, Share};
 use crate::directory;
 use crate::id::{Ballot, GrainId, HostId};
 use crate::membership::{Change, Standing};
@@ -49,7 +49,9 @@ use crate::slot::Slot;
 use crate::time::Time;
 
 /// The weight of a host that says nothing else.
-const WEIGHT: u32 = 100;
+pub const WEIGHT: u32 = 100;
+/// Hosts whose shares are remembered. Stops a flood of made-up ones.
+const SHARES_MOST: usize = 2 * MEMBER_LIMIT;
 
 /// What is fixed for one run of a host.
 #[derive(Clone, Debug)]
@@ -62,6 +64,8 @@ pub struct Settings {
     pub cluster: ClusterId,
     /// For what is drawn.
     pub seed: u64,
+    /// What this host would be as a member.
+    pub share: Share,
     /// The chain's times.
     pub chain: chain::Times,
     /// The replicas' limits.
@@ -82,6 +86,10 @@ impl Settings {
             incarnation,
             cluster,
             seed,
+            share: Share {
+                weight: WEIGHT,
+                zone: String::new(),
+            },
             chain: chain::Times::default(),
             replica: replica::Limits::default(),
             proposer: proposer::Limits::default(),
@@ -95,6 +103,8 @@ impl Settings {
 #[derive(Debug)]
 pub struct Protocols {
     me: HostId,
+    /// What this host and others have said that they would be as members.
+    shares: BTreeMap<HostId, Share>,
     chain: Chain,
     replicas: Replicas,
     proposers: Proposers,
@@ -113,6 +123,7 @@ impl Protocols {
         let (me, incarnation) = (settings.me, settings.incarnation);
         Protocols {
             me,
+            shares: BTreeMap::from([(me, settings.share)]),
             chain: Chain::new(chain::Settings {
                 me,
                 incarnation,
@@ -160,7 +171,7 @@ impl Protocols {
                     self.chain(now, chain::Input::Found(member), out);
                 }
                 self.chain(now, chain::Input::Start, out);
-                let (host, presence) = (self.me, alive());
+                let (host, presence) = (self.me, self.alive(self.me));
                 self.chain(now, chain::Input::Seen { host, presence }, out);
             }
             Input::Received { from, message } => self.receive(now, from, message, out),
@@ -236,6 +247,7 @@ impl Protocols {
                 let input = directory::Input::Received { from, message };
                 self.route(now, routing::Input::Directory(input), out);
             }
+            PeerMessage::Share(share) => self.hear_share(now, from, share, out),
             PeerMessage::Beat(beat) => {
                 self.route(
                     now,
@@ -267,10 +279,15 @@ impl Protocols {
     fn seen(&mut self, now: Time, change: Change, out: &mut Vec<Output>) {
         let host = change.now.host;
         let presence = match change.now.standing {
-            Standing::Alive | Standing::Suspect => alive(),
+            Standing::Alive | Standing::Suspect => self.alive(host),
             Standing::Down => chain::Presence::Down,
             Standing::Left => chain::Presence::Leaving,
         };
+        if change.now.standing.is_active()
+            && let Some(share) = self.is_news()
+        {
+            self.send(host, PeerMessage::Share(share), out);
+        }
         self.chain(now, chain::Input::Seen { host, presence }, out);
         self.route(now, routing::Input::Directory(directory::Input::Seen(change)), out);
     }
@@ -281,9 +298,48 @@ impl Protocols {
             .iter()
             .flat_map(|config| config.members.iter().map(|member| member.host))
             .collect();
+        let is_news = self.is_news();
         for to in others {
             self.send(to, PeerMessage::Beat(beat), out);
+            if let Some(share) = is_news.clone() {
+                self.send(to, PeerMessage::Share(share), out);
+            }
         }
+    }
+
+    /// This host's share, as long as the configuration doesn't say it.
+    fn is_news(&self) -> Option<Share> {
+        let share = self.shares.get(&self.me)?;
+        let member = self.config.as_ref().and_then(|config| config.member(self.me));
+        let is_known = member.is_some_and(|member| Share::of(member) == *share);
+        (!is_known).then(|| share.clone())
+    }
+
+    /// A host says what it would be as a member.
+    fn hear_share(&mut self, now: Time, host: HostId, share: Share, out: &mut Vec<Output>) {
+        if self.shares.len() >= SHARES_MOST && !self.shares.contains_key(&host) {
+            return;
+        }
+        self.shares.insert(host, share);
+        if self.chain.is_alive(host) {
+            let presence = self.alive(host);
+            self.chain(now, chain::Input::Seen { host, presence }, out);
+        }
+    }
+
+    /// What the configuration says of its members counts from now on, until one of them says again that it's otherwise: voters that go by
+    /// what each has heard last would take turns in putting it right.
+    fn forget_shares(&mut self, now: Time, config: &Config, out: &mut Vec<Output>) {
+        for host in config.members.iter().map(|member| member.host) {
+            if host != self.me && self.shares.remove(&host).is_some() && self.chain.is_alive(host) {
+                let presence = chain::Presence::Alive(None);
+                self.chain(now, chain::Input::Seen { host, presence }, out);
+            }
+        }
+    }
+
+    fn alive(&self, host: HostId) -> chain::Presence {
+        chain::Presence::Alive(self.shares.get(&host).cloned())
     }
 
     fn wake(&mut self, now: Time, out: &mut Vec<Output>) {
@@ -321,6 +377,7 @@ impl Protocols {
     fn configured(&mut self, now: Time, config: Config, out: &mut Vec<Output>) {
         let config = Arc::new(config);
         self.config = Some(config.clone());
+        self.forget_shares(now, &config, out);
         let input = directory::Input::Configured(config.clone());
         self.route(now, routing::Input::Directory(input), out);
         for slot in Slot::all() {
@@ -467,13 +524,6 @@ impl Protocols {
                 | directory::Output::Moved { .. } => {}
             }
         }
-    }
-}
-
-fn alive() -> chain::Presence {
-    chain::Presence::Alive {
-        weight: WEIGHT,
-        zone: String::new(),
     }
 }
 

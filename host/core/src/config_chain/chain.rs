@@ -187,6 +187,11 @@ impl Chain {
         self.due = times.into_iter().flatten().min();
     }
 
+    /// Whether a host is there, as membership says.
+    pub fn is_alive(&self, host: HostId) -> bool {
+        self.roster.is_alive(host)
+    }
+
     /// When [`Input::Wake`] is due.
     pub fn deadline(&self) -> Option<Time> {
         self.due

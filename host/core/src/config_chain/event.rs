@@ -67,16 +67,30 @@ impl Default for Times {
     }
 }
 
+/// What a host says of itself that decides which copies it gets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// How much it takes relative to the others.
+    pub weight: u32,
+    /// Hosts of one zone may fail together. Empty for none.
+    pub zone: String,
+}
+
+impl Share {
+    /// That of a host.
+    pub fn of(member: &Member) -> Share {
+        Share {
+            weight: member.weight,
+            zone: member.zone.clone(),
+        }
+    }
+}
+
 /// What membership says of a host. A hint: it triggers a proposal, it never decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// It answers, or is only suspected. Says what it would be as a member.
-    Alive {
-        /// Its weight.
-        weight: u32,
-        /// Its zone.
-        zone: String,
-    },
+    /// It answers, or is only suspected. With what it would be as a member; nothing while that isn't known: then it isn't made one.
+    Alive(Option<Share>),
     /// It's called dead.
     Down,
     /// It has said that it goes.

@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 
 use super::config::{Config, MEMBER_LIMIT, Member, REPLICAS};
-use super::event::{Presence, Settings};
+use super::event::{Presence, Settings, Share};
 use crate::id::HostId;
 use crate::time::Time;
 
@@ -30,7 +30,7 @@ pub(super) struct Roster {
 pub(super) struct Wish {
     /// The next one's members, oldest first.
     pub(super) members: Vec<Member>,
-    /// Somebody is in it who isn't a member yet.
+    /// Somebody is in it who isn't a member yet, or who is to have another share: for this there's time until all is calm.
     pub(super) joins: bool,
     /// A member isn't in it any more.
     pub(super) leaves: bool,
@@ -52,7 +52,7 @@ impl Roster {
         }
         let same = |known: &Presence| std::mem::discriminant(known) == std::mem::discriminant(&presence);
         let since = before.filter(|(known, _)| same(known)).map_or(now, |(_, since)| *since);
-        let comes = matches!(presence, Presence::Alive { .. }) && !before.is_some_and(|(known, _)| same(known));
+        let comes = matches!(presence, Presence::Alive(_)) && !before.is_some_and(|(known, _)| same(known));
         self.seen.insert(host, (presence, since));
         comes
     }
@@ -67,12 +67,17 @@ impl Roster {
         matches!(self.seen.get(&host), Some((Presence::Leaving, _)))
     }
 
+    /// Whether a host is there.
+    pub(super) fn is_alive(&self, host: HostId) -> bool {
+        matches!(self.seen.get(&host), Some((Presence::Alive(_), _)))
+    }
+
     /// Hosts that are there.
     pub(super) fn alive(&self) -> impl Iterator<Item = HostId> + '_ {
         let alive = self
             .seen
             .iter()
-            .filter(|(_, (presence, _))| matches!(presence, Presence::Alive { .. }));
+            .filter(|(_, (presence, _))| matches!(presence, Presence::Alive(_)));
         alive.map(|(host, _)| *host)
     }
 
@@ -88,7 +93,12 @@ impl Roster {
         for member in &config.members {
             match self.seen.get(&member.host) {
                 Some((Presence::Leaving, _)) => wish.leaves = true,
-                Some((Presence::Alive { weight, zone }, _)) => wish.members.push(sized(member.host, *weight, zone)),
+                Some((Presence::Alive(Some(share)), _)) => {
+                    let sized = sized(member.host, share);
+                    wish.joins |= sized != *member;
+                    wish.members.push(sized);
+                }
+                Some((Presence::Alive(None), _)) => wish.members.push(member.clone()),
                 _ if member.host == settings.me => wish.members.push(member.clone()),
                 missing => {
                     let patience = patience(config, settings, left);
@@ -107,7 +117,7 @@ impl Roster {
             }
         }
         for (host, (presence, since)) in &self.seen {
-            let Presence::Alive { weight, zone } = presence else {
+            let Presence::Alive(Some(share)) = presence else {
                 continue;
             };
             let full = wish.members.len() >= MEMBER_LIMIT;
@@ -115,7 +125,7 @@ impl Roster {
                 continue;
             }
             if is_due(now, since.plus_nanos(settings.times.join_nanos), &mut wish.due) {
-                wish.members.push(sized(*host, *weight, zone));
+                wish.members.push(sized(*host, share));
                 wish.joins = true;
             }
         }
@@ -150,11 +160,11 @@ fn is_due(now: Time, at: Time, due: &mut Option<Time>) -> bool {
 }
 
 /// A member as a configuration may have it, whatever it says of itself.
-fn sized(host: HostId, weight: u32, zone: &str) -> Member {
-    let end = zone.floor_char_boundary(super::config::ZONE_LIMIT);
+fn sized(host: HostId, share: &Share) -> Member {
+    let end = share.zone.floor_char_boundary(super::config::ZONE_LIMIT);
     Member {
         host,
-        weight: weight.clamp(1, super::config::WEIGHT_LIMIT),
-        zone: zone[..end].to_string(),
+        weight: share.weight.clamp(1, super::config::WEIGHT_LIMIT),
+        zone: share.zone[..end].to_string(),
     }
 }

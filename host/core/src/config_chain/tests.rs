@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::chain::Chain;
 use super::config::{ClusterId, Config, ConfigHash, ConfigNumber, Member};
-use super::event::{Input, Message, Output, Presence, Record, Settings, Times};
+use super::event::{Input, Message, Output, Presence, Record, Settings, Share, Times};
 use crate::id::{Ballot, HostId};
 use crate::slot::Slot;
 use crate::time::Time;
@@ -141,10 +141,10 @@ impl Cluster {
                 let alive = self.hosts[other].chain.is_some() && reachable;
                 let (presence, most) = match alive {
                     true => (
-                        Presence::Alive {
+                        Presence::Alive(Some(Share {
                             weight: 1,
                             zone: String::new(),
-                        },
+                        })),
                         300,
                     ),
                     false => (Presence::Down, 3_000),

@@ -21,17 +21,40 @@ pub(super) struct Share {
 impl Share {
     /// Shares of `total` by weight, none above `most`: what a heavy host can't take is shared by the others.
     pub(super) fn divide(members: &[Member], total: u64, most: u64) -> Vec<Share> {
-        let mut full = vec![false; members.len()];
+        let weights: Vec<u64> = members.iter().map(|member| u64::from(member.weight.max(1))).collect();
+        Share::by_weights(&weights, total, most)
+    }
+
+    /// The same when no slot may have two replicas in one of `count` zones: first each zone's share, then its hosts' shares of that.
+    fn divide_by_zones(members: &[Member], zones: &[usize], count: usize, total: u64, most: u64) -> Vec<Share> {
+        let weight = |member: &Member| u64::from(member.weight.max(1));
+        let in_zone = |zone: usize| (0..members.len()).filter(move |at| zones[*at] == zone);
+        let of_zones: Vec<u64> = (0..count)
+            .map(|zone| in_zone(zone).map(|at| weight(&members[at])).sum())
+            .collect();
+        let mut shares: Vec<Option<Share>> = vec![None; members.len()];
+        for (zone, share) in Share::by_weights(&of_zones, total, most).into_iter().enumerate() {
+            let weights: Vec<u64> = in_zone(zone).map(|at| weight(&members[at])).collect();
+            let within = Share::by_weights(&weights, share.fair, most);
+            in_zone(zone)
+                .zip(within)
+                .for_each(|(at, share)| shares[at] = Some(share));
+        }
+        shares.into_iter().flatten().collect()
+    }
+
+    fn by_weights(all: &[u64], total: u64, most: u64) -> Vec<Share> {
+        let mut full = vec![false; all.len()];
         loop {
-            let open = || members.iter().zip(&full).filter(|(_, full)| !**full);
-            let weights: u64 = open().map(|(member, _)| u64::from(member.weight.max(1))).sum();
+            let open = || all.iter().zip(&full).filter(|(_, full)| !**full);
+            let weights: u64 = open().map(|(weight, _)| weight).sum();
             let left = total.saturating_sub(most * full.iter().filter(|full| **full).count() as u64);
-            let shares: Vec<u64> = members
+            let shares: Vec<u64> = all
                 .iter()
                 .zip(&full)
-                .map(|(member, full)| match full {
+                .map(|(weight, full)| match full {
                     true => most,
-                    false => left * u64::from(member.weight.max(1)) / weights.max(1),
+                    false => left * weight / weights.max(1),
                 })
                 .collect();
             let before = full.clone();
@@ -55,6 +78,8 @@ pub(super) struct Table {
     r: usize,
     prices: Vec<u64>,
     zones: Vec<usize>,
+    /// There are so many zones that no slot needs two replicas in one.
+    is_apart: bool,
     shares: Vec<Share>,
     held: Vec<Vec<usize>>,
     loads: Vec<u64>,
@@ -67,12 +92,18 @@ impl Table {
             let next = names.len();
             *names.entry(&member.zone).or_insert(next)
         });
-        let total = r as u64 * u64::from(SLOTS);
+        let zones: Vec<usize> = zones.collect();
+        let (total, most) = (r as u64 * u64::from(SLOTS), u64::from(SLOTS));
+        let is_apart = names.len() >= r;
         Table {
             r,
             prices,
-            zones: zones.collect(),
-            shares: Share::divide(members, total, u64::from(SLOTS)),
+            is_apart,
+            shares: match is_apart {
+                true => Share::divide_by_zones(members, &zones, names.len(), total, most),
+                false => Share::divide(members, total, most),
+            },
+            zones,
             held: vec![Vec::new(); usize::from(SLOTS)],
             loads: vec![0; members.len()],
         }
@@ -95,7 +126,13 @@ impl Table {
                     let doubled = self.held[slot]
                         .iter()
                         .any(|other| self.zones[*other] == self.zones[*host]);
-                    (load >= share.high, doubled, load >= share.fair, self.price(slot, *host))
+                    let is_full = load >= share.high;
+                    let worst = if self.is_apart {
+                        (doubled, is_full)
+                    } else {
+                        (is_full, doubled)
+                    };
+                    (worst, load >= share.fair, self.price(slot, *host))
                 };
                 let others = (0..self.loads.len()).filter(|host| !self.held[slot].contains(host));
                 let host = others.min_by_key(rank).expect("there are as many hosts as replicas");
@@ -103,6 +140,32 @@ impl Table {
                 self.loads[host] += 1;
             }
         }
+    }
+
+    /// Takes replicas out of zones that have two of a slot, when each can be in one of its own.
+    pub(super) fn spread(&mut self) {
+        for slot in 0..self.held.len() {
+            while let Some((giver, taker)) = self.doubled(slot) {
+                self.replace(slot, giver, taker);
+            }
+        }
+    }
+
+    /// A replica of a slot that has another one in its zone, and who takes it in a zone that the slot isn't in.
+    fn doubled(&self, slot: usize) -> Option<(usize, usize)> {
+        let held = &self.held[slot];
+        let in_zone = |zone: usize| held.iter().filter(|host| self.zones[**host] == zone).count();
+        let level = |host: &usize| self.loads[*host] * 1000 / self.shares[*host].fair;
+        let givers = held.iter().copied().filter(|host| in_zone(self.zones[*host]) > 1);
+        let giver = givers.filter(|_| self.is_apart).max_by_key(level)?;
+        let takers = (0..self.loads.len()).filter(|host| in_zone(self.zones[*host]) == 0);
+        let taker = takers.min_by_key(|host| (level(host), self.price(slot, *host)))?;
+        Some((giver, taker))
+    }
+
+    /// The least that moving a replica may bring in zones: when each can be in one of its own, that stays so.
+    fn least_gain(&self) -> isize {
+        if self.is_apart { 0 } else { -3 }
     }
 
     /// Hosts below what they should have at least take from those above their share, up to their own.
@@ -117,7 +180,7 @@ impl Table {
                 .collect();
             slots.sort_by_key(|slot| self.price(*slot, taker));
             // First where it brings the slot into another zone, then where it changes nothing, at last where it takes one away.
-            for least_gain in [1, 0, -3] {
+            for least_gain in [1, 0, self.least_gain()] {
                 for slot in &slots {
                     if self.loads[taker] >= self.shares[taker].fair {
                         break;
@@ -154,7 +217,7 @@ impl Table {
                 .filter(|slot| self.held[*slot].contains(&giver))
                 .collect();
             slots.sort_by_key(|slot| Reverse(self.price(*slot, giver)));
-            for (least_gain, to_cap) in [(0, false), (0, true), (-3, true)] {
+            for (least_gain, to_cap) in [(0, false), (0, true), (self.least_gain(), true)] {
                 for slot in &slots {
                     if self.loads[giver] <= self.shares[giver].high {
                         break;

@@ -182,20 +182,44 @@ fn replicas_are_in_as_many_zones_as_there_are() {
     }
 }
 
+/// A zone can be lost with all its hosts, also after it has lost one, and when it has only one.
 #[test]
-fn a_zone_that_lost_a_host_is_used_as_far_as_its_hosts_carry() {
-    let all: Vec<Member> = (0..9)
+fn with_three_zones_no_slot_has_two_replicas_in_one() {
+    let mut all: Vec<Member> = (0..9)
         .map(|n| member(n, 1, ["a", "b", "c"][usize::from(n) % 3]))
         .collect();
-    let slots = assign(&all, None);
-    let rest: Vec<Member> = all[1..].to_vec();
-    let less = assign(&rest, Some(&slots));
-    assert_even(&rest, &less);
-    assert!(less.iter().all(|replicas| zones_of(&rest, replicas) >= 2));
-    let back = assign(&all, Some(&less));
-    assert_even(&all, &back);
-    let spread = back.iter().filter(|replicas| zones_of(&all, replicas) == 3).count();
-    assert!(spread > 4096 * 95 / 100, "{spread} slots are in three zones again");
+    let mut slots = assign(&all, None);
+    assert_even(&all, &slots);
+    // One of zone a goes, the next, one comes back; then hosts of one zone after the other.
+    let back = all[3].clone();
+    for gone in [0, 2, 1, 0, 1] {
+        all.remove(gone);
+        let after = assign(&all, Some(&slots));
+        assert!(after.iter().all(|replicas| zones_of(&all, replicas) == 3), "{all:?}");
+        let hosts_of_zone = |zone: &str| all.iter().filter(|member| member.zone == zone).count() as f64;
+        for ((held, _), member) in counts(&all, &after).into_iter().zip(&all) {
+            let fair = 4096.0 / hosts_of_zone(&member.zone);
+            assert!(held as f64 <= 1.1 * fair, "{held} slots in zone {}", member.zone);
+        }
+        slots = after;
+    }
+    all.push(back);
+    let after = assign(&all, Some(&slots));
+    assert!(after.iter().all(|replicas| zones_of(&all, replicas) == 3));
+}
+
+/// The first hosts of a cluster can't be apart; when others come, what is together moves.
+#[test]
+fn a_zone_that_is_new_gets_what_two_hosts_of_one_zone_have() {
+    let mut all = vec![member(0, 100, "a"), member(1, 300, "a"), member(2, 100, "b")];
+    let before = assign(&all, None);
+    all.push(member(3, 100, "c"));
+    let after = assign(&all, Some(&before));
+    let held: Vec<usize> = counts(&all, &after).into_iter().map(|(held, _)| held).collect();
+    assert_eq!((held[2], held[3], held[0] + held[1]), (4096, 4096, 4096));
+    assert!(held[1] > 2 * held[0], "by weight: {held:?}");
+    let (replicas, _) = moved(&before, &after);
+    assert_eq!(replicas, 4096, "what moves is what had to");
 }
 
 #[test]

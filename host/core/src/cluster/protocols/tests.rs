@@ -335,6 +335,38 @@ fn a_host_that_starts_again_goes_on_from_its_records() {
     assert_eq!((head.seq, state), (Seq(1), &None), "its own state is the last one");
 }
 
+/// What a host says of itself at a start is in the configuration soon after, by whoever hears of it.
+#[test]
+fn a_host_that_starts_in_another_zone_is_a_member_there() {
+    let mut world = World::settled(3);
+    let side = world.hosts.remove(&host(2)).unwrap();
+    let mut settings = Settings::new(host(2), 2, ClusterId([7; 16]), 9);
+    settings.share.zone = "north".to_owned();
+    let mut machine = Protocols::new(settings);
+    for record in side.records {
+        machine.replay(world.now, record);
+    }
+    let (states, records, said) = (side.states, Vec::new(), Vec::new());
+    let side = Side {
+        machine,
+        states,
+        records,
+        said,
+    };
+    world.hosts.insert(host(2), side);
+    world.give(host(2), Input::Start { founds: None });
+    for other in [1, 3] {
+        world.see(2, other, Standing::Alive);
+    }
+    world.run(5_000);
+    for side in world.hosts.values() {
+        let config = side.machine.config().unwrap();
+        let zones: Vec<&str> = config.members.iter().map(|member| member.zone.as_str()).collect();
+        assert_eq!(zones.iter().filter(|zone| **zone == "north").count(), 1, "{zones:?}");
+        assert_eq!(config.member(host(2)).unwrap().zone, "north");
+    }
+}
+
 #[test]
 fn a_snapshot_stands_for_all_records() {
     let mut world = World::settled(3);
