@@ -17,6 +17,7 @@ use super::super::link::CallError;
 use super::endpoint::Quic;
 use super::incoming::Answered;
 use super::known::Met;
+use crate::threads;
 
 /// Frames that wait to be sent.
 const FRAMES_MOST: usize = 4096;
@@ -64,7 +65,8 @@ impl Lane {
             wanted: Notify::new(),
             state: watch::Sender::new(State::Idle),
         });
-        quic.spawn(lane.clone().keep(quic.clone(), to, frames));
+        let keep = lane.clone().keep(quic.clone(), to, frames);
+        quic.spawn(threads::task("net-lane", keep));
         lane
     }
 
