@@ -9,6 +9,8 @@ use super::{Event, MILLI, Rule, SECOND, Whole};
 
 /// Hosts of a run, those that are gone included.
 const HOSTS_MOST: usize = 8;
+/// So long after a host was lost no configuration is made any more that has it, unless the one before had.
+const FORGOTTEN: u64 = 10 * SECOND;
 /// Hosts at a time.
 const RUNNING_MOST: usize = 5;
 
@@ -92,7 +94,9 @@ impl Whole {
         }
         if self.hosts[at].disk.lose_a_part(&mut self.dice) {
             self.coverage.count("fault", "repair");
-            self.hosts[at].is_over = self.broken_rule != Some(Rule::KeptIdentity);
+            if self.broken_rule != Some(Rule::KeptIdentity) {
+                self.hosts[at].end(self.now);
+            }
         }
     }
 
@@ -100,7 +104,7 @@ impl Whole {
     fn lose_disk(&mut self, at: usize, percent: u64) {
         if self.is_whole() && self.dice.percent(percent) && self.hosts.len() < HOSTS_MOST {
             self.coverage.count("fault", "lost disk");
-            self.hosts[at].is_over = true;
+            self.hosts[at].end(self.now);
         }
     }
 
@@ -145,7 +149,7 @@ impl Whole {
             return;
         }
         self.coverage.count("fault", "leave");
-        self.hosts[at].is_over = true;
+        self.hosts[at].end(self.now);
         let incarnation = self.hosts[at].incarnation;
         for viewer in up.iter().copied().filter(|viewer| *viewer != at) {
             self.see(viewer, at, Standing::Left, incarnation);
@@ -197,9 +201,9 @@ impl Whole {
 
     fn has_no_other_loss(&self) -> bool {
         let config = self.history.config().expect("asked with one");
-        self.hosts
-            .iter()
-            .all(|host| !host.is_over || config.member(host.id).is_none())
+        // A host that was about to join when it was lost may be in the next configuration all the same.
+        let is_past = |host: &Host| config.member(host.id).is_none() && self.now.nanos_since(host.over_at) >= FORGOTTEN;
+        self.hosts.iter().all(|host| !host.is_over || is_past(host))
     }
 
     pub(super) fn mend_one(&mut self, mend: Mend) {

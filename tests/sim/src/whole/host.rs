@@ -42,6 +42,8 @@ pub(super) struct Host {
     pub(super) is_tidying: bool,
     /// It has lost its disk, or has left, and doesn't come back.
     pub(super) is_over: bool,
+    /// Since when.
+    pub(super) over_at: Time,
 }
 
 impl Host {
@@ -61,11 +63,17 @@ impl Host {
             wake_at: None,
             is_tidying: false,
             is_over: false,
+            over_at: Time(0),
         }
     }
 
     pub(super) fn is_up(&self) -> bool {
         self.cluster.is_some()
+    }
+
+    /// It doesn't come back.
+    pub(super) fn end(&mut self, now: Time) {
+        (self.is_over, self.over_at) = (true, now);
     }
 
     pub(super) fn token(&mut self) -> Token {
