@@ -226,11 +226,6 @@ impl Protocols {
         &self.routing
     }
 
-    /// Whether every slot is known here to be served by a quorum. Only voters are told.
-    pub fn is_served(&self) -> bool {
-        self.chain.is_served()
-    }
-
     fn receive(&mut self, now: Time, from: HostId, message: PeerMessage, out: &mut Vec<Output>) {
         match message {
             PeerMessage::Chain(message) => self.chain(now, chain::Input::Received { from, message }, out),

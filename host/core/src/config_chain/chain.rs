@@ -202,11 +202,6 @@ impl Chain {
         self.config.as_ref()
     }
 
-    /// Whether every slot is known here to be served by a quorum. Only voters are told.
-    pub fn is_served(&self) -> bool {
-        self.all_served_at.is_some()
-    }
-
     fn number(&self) -> ConfigNumber {
         self.config.as_ref().map_or(ConfigNumber(0), |config| config.n)
     }

@@ -101,6 +101,25 @@ impl World {
         self.give(host(who), Input::Seen(Change { was, now }));
     }
 
+    /// A host goes on from its records.
+    fn start_again(&mut self, settings: Settings) {
+        let me = settings.me;
+        let before = self.hosts.remove(&me).unwrap();
+        let mut machine = Protocols::new(settings);
+        for record in before.records {
+            machine.replay(self.now, record);
+        }
+        let (states, records, said) = (before.states, Vec::new(), Vec::new());
+        let side = Side {
+            machine,
+            states,
+            records,
+            said,
+        };
+        self.hosts.insert(me, side);
+        self.give(me, Input::Start { founds: None });
+    }
+
     fn kill(&mut self, number: u8) {
         self.hosts.remove(&host(number));
         let others: Vec<u8> = self.hosts.keys().map(|host| host.0[0]).collect();
@@ -304,21 +323,7 @@ fn a_host_that_starts_again_goes_on_from_its_records() {
     let mut world = World::settled(3);
     world.activate(2, grain(1));
     world.commit(2, grain(1), 1);
-    let side = world.hosts.remove(&host(2)).unwrap();
-    let settings = Settings::new(host(2), 2, ClusterId([7; 16]), 9);
-    let mut machine = Protocols::new(settings);
-    for record in side.records {
-        machine.replay(world.now, record);
-    }
-    let (states, records, said) = (side.states, Vec::new(), Vec::new());
-    let side = Side {
-        machine,
-        states,
-        records,
-        said,
-    };
-    world.hosts.insert(host(2), side);
-    world.give(host(2), Input::Start { founds: None });
+    world.start_again(Settings::new(host(2), 2, ClusterId([7; 16]), 9));
     world.run(1_000);
     let again = world.activate(2, grain(1));
     let [
@@ -339,22 +344,9 @@ fn a_host_that_starts_again_goes_on_from_its_records() {
 #[test]
 fn a_host_that_starts_in_another_zone_is_a_member_there() {
     let mut world = World::settled(3);
-    let side = world.hosts.remove(&host(2)).unwrap();
     let mut settings = Settings::new(host(2), 2, ClusterId([7; 16]), 9);
     settings.share.zone = "north".to_owned();
-    let mut machine = Protocols::new(settings);
-    for record in side.records {
-        machine.replay(world.now, record);
-    }
-    let (states, records, said) = (side.states, Vec::new(), Vec::new());
-    let side = Side {
-        machine,
-        states,
-        records,
-        said,
-    };
-    world.hosts.insert(host(2), side);
-    world.give(host(2), Input::Start { founds: None });
+    world.start_again(settings);
     for other in [1, 3] {
         world.see(2, other, Standing::Alive);
     }
