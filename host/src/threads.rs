@@ -8,8 +8,9 @@ use std::sync::OnceLock;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// The exit code of a host that a fault of its own ends.
-const EXIT_CODE: i32 = 70;
+/// The exit code of a host that a fault of its own, or of its disk, ends: "internal software error" of sysexits.h, which supervisors treat
+/// as any failure.
+pub(crate) const EXIT_CODE: i32 = 70;
 /// How long a thread lives that is killed on purpose.
 const DOOMED: Duration = Duration::from_millis(300);
 

@@ -17,7 +17,7 @@ use granary_core::membership::Change;
 use granary_core::message::Token;
 use granary_core::placement::{Beat, Policy};
 use granary_core::replication::messages::{CommitHash, Proposal};
-use granary_core::routing::Travel;
+use granary_core::routing::{self, Errand, Travel};
 use tokio::sync::oneshot;
 
 use super::config::ClusterConfig;
@@ -36,9 +36,6 @@ use crate::threads;
 const FRAMES_MOST: usize = 4096;
 /// The folder for what is kept besides commits.
 pub(crate) const FOLDER: &str = "cluster";
-/// The exit code of a host whose disk failed.
-const DISK_FAILED: i32 = 70;
-
 /// What a host starts its part with.
 pub(crate) struct Start<'a> {
     pub(crate) data: &'a Path,
@@ -137,11 +134,11 @@ fn open_journal(data: &Path, handle: &Handle, visit: &mut dyn FnMut(Record)) -> 
         },
         move |marks| {
             // The office may have closed.
-            let _ = told.send(Note::Journaled(marks.to_vec()));
+            let _ = told.send(Note::Tell(Input::Journaled(marks.to_vec())));
         },
         |why| {
             tracing::error!(why, "the host stops");
-            std::process::exit(DISK_FAILED);
+            std::process::exit(threads::EXIT_CODE);
         },
     )?;
     if unreadable {
@@ -172,7 +169,7 @@ impl Handle {
                 others.remove(&host);
             }
         }
-        self.note(Note::Seen(change));
+        self.tell(Input::Seen(change));
     }
 
     /// Other hosts that seem to be there.
@@ -182,7 +179,7 @@ impl Handle {
 
     /// This host's figures.
     pub(crate) fn beat(&self, beat: Beat) {
-        self.note(Note::Beat(beat));
+        self.tell(Input::Beat(beat));
     }
 
     /// Makes this host the grain's activation.
@@ -195,7 +192,7 @@ impl Handle {
 
     /// Has a commit of an activation of this host accepted.
     pub(crate) fn propose(&self, grain: GrainId, proposal: Proposal) {
-        self.note(Note::Propose { grain, proposal });
+        self.tell(Input::Propose { grain, proposal });
     }
 
     /// Whether this host's storage has the grain with this as its last commit, all proposed so far considered.
@@ -215,35 +212,35 @@ impl Handle {
 
     /// Ends an activation of this host, for another host to take over if one is named.
     pub(crate) fn close(&self, grain: GrainId, to: Option<HostId>) {
-        self.note(Note::Close { grain, to });
+        self.tell(Input::Close { grain, to });
     }
 
     /// Where a request goes. One that isn't waited for any longer is taken back.
     pub(crate) async fn route(&self, grain: GrainId, policy: Policy, from: Option<HostId>, travel: Travel) -> Way {
         let token = Token(self.tokens.fetch_add(1, Ordering::Relaxed) + 1);
         let (reply, answer) = oneshot::channel();
-        self.note(Note::Route {
+        let errand = Errand {
             token,
             grain,
             policy,
             from,
             travel,
-            reply,
-        });
+        };
+        self.note(Note::Route { errand, reply });
         let mut waits = Waits(Some((self, grain, token)));
         let way = answer.await;
         waits.0 = None;
-        way.unwrap_or(Way::Refused(granary_core::routing::Refusal::TooManyWaiting))
+        way.unwrap_or(Way::Refused(routing::Refusal::TooManyWaiting))
     }
 
     /// A reply has told which activation has answered.
     pub(crate) fn learned(&self, grain: GrainId, ballot: Ballot) {
-        self.note(Note::Learned { grain, ballot });
+        self.tell(Input::Route(routing::Input::Learned { grain, ballot }));
     }
 
     /// A grain that was active here is now active elsewhere: requests that come here for it go there, and their senders are told.
     pub(crate) fn handed(&self, grain: GrainId, to: Ballot) {
-        self.note(Note::Handed { grain, to });
+        self.tell(Input::Route(routing::Input::Handed { grain, to }));
     }
 
     /// Changes a table by agreement of its replicas; asks again while others are faster.
@@ -285,6 +282,10 @@ impl Handle {
     /// Closes the office, when all else has stopped.
     pub(crate) fn stop(&self) {
         self.note(Note::Stop);
+    }
+
+    fn tell(&self, input: Input) {
+        self.note(Note::Tell(input));
     }
 
     fn note(&self, note: Note) {

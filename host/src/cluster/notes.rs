@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
+use granary_core::cluster::Input;
 pub(crate) use granary_core::cluster::{Edited, News};
 use granary_core::config_chain::config::Config;
 use granary_core::id::{Ballot, GrainId, GrainName, HostId, Seq};
-use granary_core::membership::Change;
 use granary_core::message::Token;
-use granary_core::placement::{Beat, Policy};
-use granary_core::replication::messages::{Accepted, CommitHash, Proposal, State};
-use granary_core::routing::{self, Travel};
+use granary_core::placement::Beat;
+use granary_core::replication::messages::{Accepted, CommitHash, State};
+use granary_core::routing::{self, Errand, Travel};
 use tokio::sync::oneshot;
 
 use crate::storage::Stored;
@@ -65,23 +65,18 @@ pub(super) enum Note {
         frame: bytes::Bytes,
     },
     Durable,
-    Journaled(Vec<u64>),
+    /// For the machine, as it is; nobody waits for an answer.
+    Tell(Input),
     /// A state was read; `taken` is dropped with the note.
     Loaded {
         grain: GrainId,
         state: Option<State>,
         taken: SyncSender<()>,
     },
-    Seen(Change),
-    Beat(Beat),
     Open {
         name: GrainName,
         hear: Arc<dyn Hear>,
         reply: oneshot::Sender<Result<Opened, OpenError>>,
-    },
-    Propose {
-        grain: GrainId,
-        proposal: Proposal,
     },
     Reload {
         grain: GrainId,
@@ -93,29 +88,13 @@ pub(super) enum Note {
         sees: Seq,
         reply: oneshot::Sender<bool>,
     },
-    Close {
-        grain: GrainId,
-        to: Option<HostId>,
-    },
     Route {
-        token: Token,
-        grain: GrainId,
-        policy: Policy,
-        from: Option<HostId>,
-        travel: Travel,
+        errand: Errand,
         reply: oneshot::Sender<Way>,
     },
     Withdraw {
         grain: GrainId,
         token: Token,
-    },
-    Learned {
-        grain: GrainId,
-        ballot: Ballot,
-    },
-    Handed {
-        grain: GrainId,
-        to: Ballot,
     },
     Edit {
         table: GrainId,

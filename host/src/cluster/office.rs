@@ -17,7 +17,7 @@ use granary_core::config_chain::config::Config;
 use granary_core::id::{GrainId, GrainName, HostId};
 use granary_core::message::Token;
 use granary_core::placement::Beat;
-use granary_core::routing::{self, Errand};
+use granary_core::routing;
 use granary_core::time::Time;
 use tokio::sync::oneshot;
 
@@ -28,6 +28,7 @@ use super::notes::{Edit, Hear, Note, OpenError, Opened, View, Way};
 use super::reader::Reader;
 use super::wire;
 use crate::clock::Clock;
+use crate::threads;
 
 /// Notes that are taken before what they led to is sent: they share frames.
 const BATCH: usize = 256;
@@ -154,13 +155,11 @@ impl Office {
                 let upto = self.files.storage.durable();
                 self.give(now, Input::LogDurable(upto));
             }
-            Note::Journaled(marks) => self.give(now, Input::Journaled(marks)),
+            Note::Tell(input) => self.give(now, input),
             Note::Loaded { grain, state, taken } => {
                 drop(taken);
                 self.give(now, Input::Loaded { grain, state });
             }
-            Note::Seen(change) => self.give(now, Input::Seen(change)),
-            Note::Beat(beat) => self.give(now, Input::Beat(beat)),
             Note::Stop => {}
             asked => self.take_ask(now, asked),
         }
@@ -170,7 +169,6 @@ impl Office {
     fn take_ask(&mut self, now: Time, note: Note) {
         match note {
             Note::Open { name, hear, reply } => self.open(now, name, hear, reply),
-            Note::Propose { grain, proposal } => self.give(now, Input::Propose { grain, proposal }),
             Note::Reload { grain, last, reply } => {
                 // Whoever asked may have gone.
                 let _ = reply.send(self.cluster.has(grain, last));
@@ -180,23 +178,8 @@ impl Office {
                 self.readers.insert(token, reply);
                 self.give(now, Input::Read { token, grain, sees });
             }
-            Note::Close { grain, to } => self.give(now, Input::Close { grain, to }),
-            Note::Route {
-                token,
-                grain,
-                policy,
-                from,
-                travel,
-                reply,
-            } => {
-                self.ways.insert(token, reply);
-                let errand = Errand {
-                    token,
-                    grain,
-                    policy,
-                    from,
-                    travel,
-                };
+            Note::Route { errand, reply } => {
+                self.ways.insert(errand.token, reply);
                 self.give(now, Input::Route(routing::Input::Request(errand)));
             }
             Note::Withdraw { grain, token } => {
@@ -204,10 +187,6 @@ impl Office {
                     self.give(now, Input::Route(routing::Input::Withdraw { grain, token }));
                 }
             }
-            Note::Learned { grain, ballot } => {
-                self.give(now, Input::Route(routing::Input::Learned { grain, ballot }));
-            }
-            Note::Handed { grain, to } => self.give(now, Input::Route(routing::Input::Handed { grain, to })),
             Note::Edit { table, edit, reply } => {
                 let token = self.token();
                 let edit = Some(edit);
@@ -220,13 +199,7 @@ impl Office {
             Note::Ping(reply) => {
                 let _ = reply.send(());
             }
-            Note::Frame { .. }
-            | Note::Durable
-            | Note::Journaled(_)
-            | Note::Loaded { .. }
-            | Note::Seen(_)
-            | Note::Beat(_)
-            | Note::Stop => {}
+            Note::Frame { .. } | Note::Durable | Note::Tell(_) | Note::Loaded { .. } | Note::Stop => {}
         }
     }
 
@@ -284,7 +257,7 @@ impl Office {
             }
             Output::Forked { n, host } => {
                 tracing::error!(n = n.0, %host, "two configurations of one number: a copied data folder, or a fault; this host stops");
-                std::process::exit(70);
+                std::process::exit(threads::EXIT_CODE);
             }
         }
         None

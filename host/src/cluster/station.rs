@@ -29,6 +29,7 @@ use super::quic::{
 };
 use crate::clock::Clock;
 use crate::storage::{Storage, StorageError};
+use crate::threads;
 
 /// How long a host that starts waits to be in a configuration before it takes calls all the same.
 const READY_PATIENCE: Duration = Duration::from_secs(15);
@@ -444,7 +445,7 @@ fn slots_of(config: &Config, host: HostId) -> usize {
 /// hand over isn't its to say.
 pub(super) fn disowned(why: &str) {
     tracing::error!(why, "this process isn't taken for its host any more, and stops");
-    std::process::exit(70);
+    std::process::exit(threads::EXIT_CODE);
 }
 
 /// Slots that lack a copy.

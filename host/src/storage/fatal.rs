@@ -6,9 +6,7 @@
 
 use std::sync::Arc;
 
-/// The exit code of a host whose disk failed: `EX_IOERR` of sysexits.h is 74, 70 is "internal software error", which
-/// supervisors treat alike; 70 is what this host documents.
-const EXIT_CODE: i32 = 70;
+use crate::threads;
 
 /// Ends the process, saying why. In tests it returns; then the caller stops without reporting anything as done.
 pub(crate) type Fatal = Arc<dyn Fn(&str) + Send + Sync>;
@@ -20,6 +18,6 @@ pub(crate) fn end_process() -> Fatal {
             reason,
             "storage failed: the host stops, since what it wrote last may not be on the disk"
         );
-        std::process::exit(EXIT_CODE);
+        std::process::exit(threads::EXIT_CODE);
     })
 }

@@ -28,8 +28,6 @@ use crate::threads;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks at what is still in memory.
 const PAUSE: Duration = Duration::from_millis(2);
-/// The exit code of a host that couldn't go on with what it had begun.
-const FAILED: i32 = 70;
 
 impl Membership {
     /// Hears other hosts from now on, and takes part unless nobody has ever joined. No request has been handed to a grain yet.
@@ -72,7 +70,7 @@ impl Membership {
         if let Err(error) = self.take_part().await {
             // It may have written something: what follows has to come from a fresh start.
             tracing::error!(%error, "this host can't take part in its cluster; it stops");
-            std::process::exit(FAILED);
+            std::process::exit(threads::EXIT_CODE);
         }
         self.station.ready().await;
         Ok(())
