@@ -144,7 +144,10 @@ impl Catalog {
                 ..CallFailure::before(Code::Overloaded, "the host stops: ask again when it's back")
             }));
         };
-        reply.by = driver.last().map(|(ballot, _)| ballot);
+        if parcel.sender.is_some() {
+            // Only another host has a way to remember.
+            reply.by = driver.last().map(|(ballot, _)| ballot);
+        }
         match &reply.result {
             Err(failure) if failure.code == Code::Moved => {
                 let failure = failure.clone();
