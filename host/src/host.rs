@@ -12,7 +12,7 @@ mod upgrade_tests;
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
@@ -30,10 +30,11 @@ use crate::activation::{
     Backlog, BacklogLimits, Budget, BudgetLimits, Catalog, Growing, Keeper, Meter, Parts, Records, Release, Stall,
     default_budget, fix_threshold,
 };
+use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::cluster::{Station, StationError, channel_to_office};
 use crate::config::{BUDGET_LEAST, HostConfig};
-use crate::http::{self, HostFacts, HttpParts, ServeError};
+use crate::http::{self, HostFacts, HttpParts, OwnerSocket, ServeError};
 use crate::modules::Modules;
 use crate::router::Router;
 use crate::snapshot::{Method, Tracking};
@@ -46,7 +47,7 @@ use crate::wasm::{Engine, WasmConfig};
 /// such a turn has not committed was never acknowledged.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long the token holds that a new cluster's first host prints.
+/// How long the token holds that a host prints when it starts.
 const INVITATION: Duration = Duration::from_secs(60 * 60);
 
 /// Why a host doesn't start. Nothing was served; what is stored is as it was.
@@ -58,6 +59,8 @@ pub enum StartError {
     Listen(SocketAddr, io::Error),
     /// Storage doesn't open.
     Storage(StorageError),
+    /// A file or a socket of the data folder can't be made.
+    Folder(PathBuf, io::Error),
     /// Guests can't run here.
     Wasm(String),
     /// Dirty pages can't be found the way that was asked for.
@@ -75,6 +78,7 @@ impl fmt::Display for StartError {
             | StartError::Cluster(why) => f.write_str(why),
             StartError::Listen(address, error) => write!(f, "can't listen on {address}: {error}"),
             StartError::Storage(error) => error.fmt(f),
+            StartError::Folder(path, error) => write!(f, "{}: {error}", path.display()),
         }
     }
 }
@@ -117,6 +121,10 @@ impl Host {
         fix_threshold();
         check_member(&config)?;
         let parts = open_parts(&config, memory_bytes).await?;
+        // Storage has the folder for itself now.
+        let in_folder = |error| StartError::Folder(config.data.clone(), error);
+        let audit = Arc::new(Audit::open(&config.data).map_err(in_folder)?);
+        let owner = OwnerSocket::open(&config.data).map_err(in_folder)?;
         let catalog = Catalog::new(parts.clone());
         catalog.show_figures();
         parts.engine.set_gate(Arc::new(Growing::new(&catalog)));
@@ -138,6 +146,8 @@ impl Host {
             facts: Arc::new(facts),
             metrics: parts.metrics.registry().clone(),
             config: config.http,
+            owner,
+            audit,
         };
         Ok(Host {
             address,
@@ -157,12 +167,12 @@ impl Host {
         format!("http://{}", self.address)
     }
 
-    /// A token with which another host may join, for a cluster that has only this host so far.
-    pub fn invitation(&self) -> Option<String> {
-        let station = self.station.as_ref()?;
-        let alone = station.config().is_none_or(|config| config.members.len() == 1);
-        let token = alone.then(|| station.token(INVITATION));
-        token?.ok().map(|token| token.to_string())
+    /// A token with which one more host may join, or why none can.
+    pub fn invitation(&self) -> Result<String, String> {
+        let station = self.station.as_ref();
+        let station = station.ok_or("this host is alone: there is no token with which others could join")?;
+        let token = station.token(INVITATION).map_err(|error| error.to_string())?;
+        Ok(token.to_string())
     }
 
     /// Serves until `shutdown`, then stops: no new requests, running turns to their end, all that grains hold into storage.

@@ -15,6 +15,7 @@
 //! I/O. [`host`] builds the parts and starts and stops them.
 
 mod activation;
+pub mod audit;
 mod clock;
 mod cluster;
 pub mod config;

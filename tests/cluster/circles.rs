@@ -135,7 +135,7 @@ fn a_circle_with_a_call_that_was_passed_on_is_told_at_once() {
             .expect(200);
         let to = json!({ "type": "probe", "key": other, "host": ids[2] }).to_string();
         let moved = Request::new("POST", "/v1/cluster/move").body(to);
-        cluster.hosts[1].client().send(&moved).expect(200);
+        cluster.hosts[1].owner().send(&moved).expect(200);
         let busy = [&busy_one, &busy_other].map(|key| occupy(&cluster.hosts[0], key));
         let calls = [call(&one, &busy_one, &other), call(&other, &busy_other, &one)];
         let closed = close(&cluster, &[busy_one, busy_other], busy.into());

@@ -94,9 +94,10 @@ fn a_host_without_a_majority_says_nothing_of_a_state() {
     for key in ["gone", "there"] {
         add(client, key, 5, key);
         let order = format!(r#"{{"type":"counter","key":"{key}","host":"{}"}}"#, cluster.id(0));
-        client
-            .send(&Request::new("POST", "/v1/cluster/move").body(order))
-            .expect(200);
+        let moved = cluster.hosts[0]
+            .owner()
+            .send(&Request::new("POST", "/v1/cluster/move").body(order));
+        moved.expect(200);
     }
     delete(client, "gone");
     assert_eq!(value(client, "gone"), 0);

@@ -85,7 +85,7 @@ fn what_needs_a_cluster_is_refused_by_a_host_alone() {
     let host = Host::start();
     for path in ["/v1/cluster/token", "/v1/cluster/drain"] {
         let problem = host
-            .client()
+            .owner()
             .send(&Request::new("POST", path))
             .problem(400, "bad_arguments");
         assert!(
@@ -96,11 +96,11 @@ fn what_needs_a_cluster_is_refused_by_a_host_alone() {
 }
 
 #[test]
-fn a_host_that_is_told_nothing_is_a_cluster_of_one_and_prints_how_to_join_it() {
+fn a_host_that_is_told_nothing_is_a_cluster_of_one_and_prints_how_to_join_it_when_asked() {
     let mut granary = Command::new(built::granary());
     let folder = tempfile::tempdir().unwrap();
     granary
-        .args(["up", "--listen", "127.0.0.1:0", "--data"])
+        .args(["up", "--print-token", "--listen", "127.0.0.1:0", "--data"])
         .arg(folder.path());
     let mut child = granary.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);

@@ -18,9 +18,7 @@ fn a_grain_moves_from_host_to_host_under_load_without_a_failed_call() {
         let to = cluster.id(round % 3);
         let body = json!({ "type": "counter", "key": "w0-0", "host": to }).to_string();
         let asked = &cluster.hosts[(round / 3) % 3];
-        let reply = asked
-            .client()
-            .send(&Request::new("POST", "/v1/cluster/move").body(body));
+        let reply = asked.owner().send(&Request::new("POST", "/v1/cluster/move").body(body));
         longest = longest.max(reply.expect(200).json()["pause_us"].as_u64().unwrap());
         assert_eq!(cluster.holder("counter/w0-0"), round % 3);
         writers.until_acknowledged(50);
@@ -38,7 +36,7 @@ fn a_drained_host_is_left_by_all_grains_without_a_failed_call_and_can_be_stopped
     let writers = Writers::start(&cluster, 6, 8, &mut random);
     writers.until_acknowledged(300);
     let drain = Request::new("POST", "/v1/cluster/drain");
-    cluster.hosts[3].client().send(&drain).expect(202);
+    cluster.hosts[3].owner().send(&drain).expect(202);
     let gone = cluster.id(3);
     wait::until("the host is drained", || {
         let view = cluster.hosts[3].view();

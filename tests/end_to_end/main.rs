@@ -11,4 +11,5 @@ mod grains;
 mod logs;
 mod own_crate;
 mod private;
+mod rights;
 mod upgrades;

@@ -1,8 +1,10 @@
-//! An HTTP/1.1 client with one connection that stays open. It never retries on its own: a test has to know whether a
+//! An HTTP/1.1 client with one connection that stays open, by a host's port or by its owner's socket. It never retries on its own: a test has to know whether a
 //! request may have been seen.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -14,8 +16,18 @@ const REPLY_LIMIT: Duration = Duration::from_secs(70);
 #[derive(Debug)]
 pub struct Client {
     address: SocketAddr,
-    stream: Option<BufReader<TcpStream>>,
+    /// The owner's socket, if it's used instead of the port.
+    socket: Option<PathBuf>,
+    stream: Option<BufReader<Stream>>,
 }
+
+/// A connection's bytes.
+trait Wire: Read + Write + Send + std::fmt::Debug {}
+
+impl Wire for TcpStream {}
+impl Wire for UnixStream {}
+
+type Stream = Box<dyn Wire>;
 
 /// What to send.
 #[derive(Clone, Debug)]
@@ -81,7 +93,19 @@ impl<'a> Request<'a> {
 impl Client {
     /// A client that connects with its first request.
     pub fn new(address: SocketAddr) -> Client {
-        Client { address, stream: None }
+        Client {
+            address,
+            socket: None,
+            stream: None,
+        }
+    }
+
+    /// The same by the owner's socket, which lets a client do everything.
+    pub fn of_owner(address: SocketAddr, socket: PathBuf) -> Client {
+        Client {
+            socket: Some(socket),
+            ..Client::new(address)
+        }
     }
 
     /// Sends a request and waits for its reply; connects first when no connection is open. After an error the
@@ -149,11 +173,18 @@ impl Client {
         self.stream = None;
     }
 
-    fn open(&mut self) -> io::Result<&mut BufReader<TcpStream>> {
+    fn open(&mut self) -> io::Result<&mut BufReader<Stream>> {
         if self.stream.is_none() {
-            let stream = TcpStream::connect(self.address)?;
-            stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(REPLY_LIMIT))?;
+            let stream: Stream = if let Some(socket) = &self.socket {
+                let stream = UnixStream::connect(socket)?;
+                stream.set_read_timeout(Some(REPLY_LIMIT))?;
+                Box::new(stream)
+            } else {
+                let stream = TcpStream::connect(self.address)?;
+                stream.set_nodelay(true)?;
+                stream.set_read_timeout(Some(REPLY_LIMIT))?;
+                Box::new(stream)
+            };
             self.stream = Some(BufReader::new(stream));
         }
         self.stream.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
@@ -240,7 +271,7 @@ impl Reply {
     }
 }
 
-fn read_reply(stream: &mut BufReader<TcpStream>) -> io::Result<Reply> {
+fn read_reply(stream: &mut impl BufRead) -> io::Result<Reply> {
     let status_line = read_line(stream)?;
     let status = status_line
         .strip_prefix("HTTP/1.1 ")
@@ -276,7 +307,7 @@ fn read_reply(stream: &mut BufReader<TcpStream>) -> io::Result<Reply> {
     Ok(reply)
 }
 
-fn read_chunks(stream: &mut BufReader<TcpStream>) -> io::Result<Vec<u8>> {
+fn read_chunks(stream: &mut impl BufRead) -> io::Result<Vec<u8>> {
     let mut body = Vec::new();
     loop {
         let line = read_line(stream)?;
@@ -291,7 +322,7 @@ fn read_chunks(stream: &mut BufReader<TcpStream>) -> io::Result<Vec<u8>> {
     }
 }
 
-fn read_line(stream: &mut BufReader<TcpStream>) -> io::Result<String> {
+fn read_line(stream: &mut impl BufRead) -> io::Result<String> {
     let mut line = String::new();
     if stream.read_line(&mut line)? == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());

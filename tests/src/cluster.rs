@@ -117,7 +117,7 @@ impl Cluster {
             .running()
             .next()
             .unwrap()
-            .client()
+            .owner()
             .send(&Request::new("POST", "/v1/cluster/token"));
         reply.expect(200).json()["token"].as_str().unwrap().to_owned()
     }

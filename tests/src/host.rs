@@ -262,6 +262,11 @@ impl Host {
         Client::new(self.address)
     }
 
+    /// A client that may do everything.
+    pub fn owner(&self) -> Client {
+        Client::of_owner(self.address(), self.data().join("admin.sock"))
+    }
+
     /// Deploys one of this repository's guests under its own name.
     pub fn deploy(&self, guest: &str) {
         let reply = self.client().deploy(guest, &built::module_bytes(guest));

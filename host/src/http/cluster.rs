@@ -14,6 +14,7 @@ use granary_core::membership::Standing;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::access::About;
 use super::admin::refuse;
 use super::error::Refusal;
 use super::exchange::{Api, Caller};
@@ -116,7 +117,14 @@ pub(super) async fn token<H: Inside>(
 ) -> Response {
     let token = holds(&body).and_then(|holds| Ok((api.inside.token(holds)?, holds)));
     match token {
-        Ok((token, holds)) => Json(json!({ "token": token, "valid_s": holds.as_secs() })).into_response(),
+        Ok((token, holds)) => {
+            let about = About(json!({ "valid_s": holds.as_secs() }));
+            (
+                Extension(about),
+                Json(json!({ "token": token, "valid_s": holds.as_secs() })),
+            )
+                .into_response()
+        }
         Err(refusal) => refuse(refusal, &caller),
     }
 }
@@ -155,12 +163,16 @@ pub(super) async fn relocate<H: Inside>(
     body: Bytes,
 ) -> Response {
     match relocated(&api, &body).await {
-        Ok(pause_us) => Json(json!({ "moved": true, "pause_us": pause_us })).into_response(),
+        Ok((grain, host, pause_us)) => {
+            let about =
+                About(json!({ "type": grain.kind.as_str(), "key": grain.key.as_str(), "host": host.to_string() }));
+            (Extension(about), Json(json!({ "moved": true, "pause_us": pause_us }))).into_response()
+        }
         Err(refusal) => refuse(refusal, &caller),
     }
 }
 
-async fn relocated<H: Inside>(api: &Api<H>, body: &[u8]) -> Result<u64, Refusal> {
+async fn relocated<H: Inside>(api: &Api<H>, body: &[u8]) -> Result<(GrainName, HostId, u64), Refusal> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Options {
@@ -174,5 +186,7 @@ async fn relocated<H: Inside>(api: &Api<H>, body: &[u8]) -> Result<u64, Refusal>
     let kind = GrainType::new(&options.r#type).map_err(|error| bad(&error))?;
     let key = GrainKey::new(&options.key).map_err(|error| bad(&error))?;
     let host: HostId = options.host.parse().map_err(|error| bad(&format!("`host`: {error}")))?;
-    Ok(api.inside.relocate(&GrainName::new(kind, key), host).await?)
+    let grain = GrainName::new(kind, key);
+    let pause_us = api.inside.relocate(&grain, host).await?;
+    Ok((grain, host, pause_us))
 }

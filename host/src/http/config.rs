@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use granary_core::admission::Settings;
 
-use super::security::{Security, SecurityError};
+use super::access::{Security, SecurityError};
 
 /// How this host speaks HTTP.
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ pub struct HttpConfig {
     /// Origins (`https://app.example`) whose pages may call this host. Stops any page that a user happens to visit from
     /// calling. None by default.
     pub allow_origins: Vec<String>,
-    /// A file of `NAME TOKEN` lines; when given, every request but the probes needs one of the tokens.
+    /// A file of `NAME TOKEN [SCOPE...]` lines; when given, every request but the probes and the owner's needs one of the tokens.
     pub token_file: Option<PathBuf>,
     /// Lets a listener that isn't loopback start without tokens. False by default.
     pub insecure: bool,

@@ -15,6 +15,7 @@ use hyper::body::Body;
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
+use super::access::{Act, Need, Principal, Rights, Security, Trail};
 use super::body::Limits;
 use super::config::HttpConfig;
 use super::door::Door;
@@ -24,8 +25,8 @@ use super::headers::{self, Client};
 use super::inside::Inside;
 use super::memory::Memory;
 use super::metrics::Metrics;
-use super::security::Security;
 use super::{ReplyBody, Response, body, full, grains, invoke, path, request_id};
+use crate::audit::Audit;
 
 /// What all requests of a listener share.
 pub(super) struct Api<H> {
@@ -34,6 +35,9 @@ pub(super) struct Api<H> {
     pub(super) metrics: Metrics,
     pub(super) config: HttpConfig,
     pub(super) security: Security,
+    pub(super) audit: Arc<Audit>,
+    /// Where the owner's socket is, percent-encoded, for those who could open it.
+    pub(super) owner: Option<HeaderValue>,
     /// Of large request bodies and replies.
     pub(super) body_memory: Memory,
     /// Calls and deletions that are being waited for.
@@ -52,6 +56,25 @@ pub(super) struct Api<H> {
 pub(super) struct Caller {
     pub(super) id: RequestId,
     pub(super) client: Client,
+    pub(super) by: Principal,
+    pub(super) rights: Rights,
+}
+
+impl Caller {
+    /// Refuses what it has no right to.
+    pub(super) fn may(&self, act: Act<'_>) -> Result<(), Refusal> {
+        if self.rights.allow(act) {
+            return Ok(());
+        }
+        Err(match &self.by {
+            Principal::Token(name) => Refusal::new(Code::Forbidden, format!("the token `{name}` may not {act}")),
+            Principal::Owner | Principal::Anybody => {
+                let detail = "administration is the host's owner's: run `granary` on its machine as the user whose data folder it is, or \
+                              show an `admin` token of its token file";
+                Refusal::new(Code::Unauthenticated, detail)
+            }
+        })
+    }
 }
 
 /// Both ends of a connection.
@@ -59,6 +82,16 @@ pub(super) struct Caller {
 pub(super) struct Ends {
     pub(super) local: SocketAddr,
     pub(super) peer: SocketAddr,
+    pub(super) entrance: Entrance,
+}
+
+/// Where a connection came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entrance {
+    /// The port that anybody on the network may reach.
+    Port,
+    /// The socket that only the data folder's owner can open.
+    OwnerSocket,
 }
 
 /// How a request came.
@@ -171,6 +204,9 @@ where
     if let Some(origin) = allowed_origin {
         allow_origin(headers, origin);
     }
+    if code == Some(Code::Unauthenticated) && arrival.ends.peer.ip().to_canonical().is_loopback() {
+        headers.extend(api.owner.clone().map(|path| (headers::OWNER_SOCKET, path)));
+    }
     let took = started.elapsed();
     api.metrics.answered(code, took);
     if let Some(note) = noted {
@@ -197,17 +233,26 @@ where
     let path = parts.uri.path();
     let preflight = parts.method == Method::OPTIONS && parts.headers.contains_key(header::ORIGIN);
     let open = preflight || path == "/healthz" || path == "/readyz";
-    let pass = api.security.check(&parts.uri, &parts.headers, ends.local.ip(), open)?;
+    let pass = api.security.check(&parts.uri, &parts.headers, ends, open)?;
     *allowed_origin = pass.origin;
     if preflight {
         return Ok(preflight_reply());
     }
     headers::refuse_compressed(&parts.headers)?;
+    let token = match &pass.by {
+        Principal::Token(name) => Some(name.clone()),
+        Principal::Owner | Principal::Anybody => None,
+    };
     let client = Client {
-        token: pass.token,
+        token,
         address: ends.peer.ip(),
     };
-    let caller = Caller { id, client };
+    let caller = Caller {
+        id,
+        client,
+        by: pass.by,
+        rights: pass.rights,
+    };
     if let Some(grain) = path.strip_prefix(path::PREFIX) {
         return match path::parse(grain)? {
             path::Target::Method(grain, method) => {
@@ -218,13 +263,24 @@ where
                 called
             }
             path::Target::Grain(grain) => grains::one(api, &caller, parts, grain).await,
-            path::Target::Type(kind) => grains::list(api, parts, kind).await,
+            path::Target::Type(kind) => grains::list(api, &caller, parts, kind).await,
         };
     }
+    let need = Need::of(&parts.method, path);
+    need.act().map_or(Ok(()), |act| caller.may(act))?;
+    let trail = match need.is_audited() {
+        true => Some(Trail::begin(&api.audit, &caller, &parts.method, path).await?),
+        false => None,
+    };
     let body = body.take().map_or_else(axum::body::Body::empty, axum::body::Body::new);
     let mut request = Request::from_parts(parts.clone(), body);
     request.extensions_mut().insert(caller);
     let Ok(response) = rest.clone().oneshot(request).await;
+    if let Some(trail) = trail {
+        trail
+            .end(response.extensions().get().copied(), response.extensions())
+            .await;
+    }
     Ok(response.map(Either::Right))
 }
 

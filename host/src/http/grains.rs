@@ -9,6 +9,7 @@ use granary_core::api::{CallFailure, Code};
 use granary_core::id::{GrainKey, GrainName, GrainType};
 use serde_json::json;
 
+use super::access::Act;
 use super::error::Refusal;
 use super::exchange::{Api, Caller};
 use super::inside::Inside;
@@ -30,10 +31,12 @@ pub(super) async fn one<H: Inside>(
 ) -> Result<Response, Refusal> {
     match parts.method {
         Method::GET | Method::HEAD => {
+            caller.may(Act::Read(&grain.kind))?;
             let with_digest = query::flag(parts.uri.query().unwrap_or_default(), "digest", "A grain's status")?;
             status(api, grain, with_digest).await
         }
         Method::DELETE => {
+            caller.may(Act::Call(&grain.kind))?;
             no_query(parts)?;
             delete(api, caller, parts, grain).await
         }
@@ -91,7 +94,13 @@ async fn delete<H: Inside>(
 }
 
 /// `/v1/grains/{type}`: a page of keys.
-pub(super) async fn list<H: Inside>(api: &Arc<Api<H>>, parts: &Parts, kind: GrainType) -> Result<Response, Refusal> {
+pub(super) async fn list<H: Inside>(
+    api: &Arc<Api<H>>,
+    caller: &Caller,
+    parts: &Parts,
+    kind: GrainType,
+) -> Result<Response, Refusal> {
+    caller.may(Act::Read(&kind))?;
     if !matches!(parts.method, Method::GET | Method::HEAD) {
         return Err(Refusal::verb("GET, HEAD", "the keys of a type are listed by GET"));
     }

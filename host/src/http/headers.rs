@@ -30,6 +30,9 @@ pub(super) const DURABILITY: HeaderName = HeaderName::from_static("granary-durab
 /// The host that answered, in every reply.
 pub(super) const HOST: HeaderName = HeaderName::from_static("granary-host");
 
+/// Where the data folder's owner gets in without a token: in the refusal of a request from the same machine. Percent-encoded.
+pub(super) const OWNER_SOCKET: HeaderName = HeaderName::from_static("granary-owner-socket");
+
 /// The longest `idempotency-key`: it is hashed, so this only stops nonsense.
 const IDEMPOTENCY_KEY_LIMIT: usize = 255;
 

@@ -10,6 +10,7 @@ use granary_core::id::{GrainName, GrainType};
 use granary_core::message::Reply;
 use hyper::body::Body;
 
+use super::access::Act;
 use super::error::Refusal;
 use super::exchange::{Api, Caller};
 use super::inside::{Deployed, Inside};
@@ -30,10 +31,10 @@ where
     H: Inside,
     B: Body<Data = Bytes> + Unpin,
 {
+    // Whoever may not even read isn't told what there is.
+    caller.may(Act::Read(&grain.kind))?;
     let deployment = deployed(&api.inside, &grain.kind).await?;
-    let Some((_, described)) = deployment.contract.method(method) else {
-        return Err(unknown_method(&deployment, method));
-    };
+    let described = method_of(&deployment, method, caller)?;
     let by_query = by_query(&parts.method, described)?;
     let timeout = headers::timeout(&parts.headers, &api.config)?;
     let idempotency = headers::idempotency(&parts.headers, &caller.client)?;
@@ -110,6 +111,17 @@ pub(super) async fn deployed<H: Inside>(inside: &H, kind: &GrainType) -> Result<
         let detail = format!("no module of type `{kind}` is deployed; `granary deploy FILE --type {kind}` deploys one");
         Refusal::new(Code::UnknownType, detail)
     })
+}
+
+/// A type's method, if the caller may call it.
+fn method_of<'a>(deployment: &'a Deployed, method: &str, caller: &Caller) -> Result<&'a description::Method, Refusal> {
+    let Some((_, described)) = deployment.contract.method(method) else {
+        return Err(unknown_method(deployment, method));
+    };
+    if described.kind == MethodKind::Write {
+        caller.may(Act::Call(&deployment.kind))?;
+    }
+    Ok(described)
 }
 
 /// Whether the arguments are in the query; refuses verbs that the method doesn't have.

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::access::Act;
 use super::admin::refuse;
 use super::error::Refusal;
 use super::exchange::{Api, Caller};
@@ -55,12 +56,18 @@ pub(super) async fn read<H: Inside>(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    let answered = answer(&api, query.as_deref().unwrap_or_default(), &headers).await;
+    let answered = answer(&api, &caller, query.as_deref().unwrap_or_default(), &headers).await;
     answered.unwrap_or_else(|refusal| refuse(refusal, &caller))
 }
 
-async fn answer<H: Inside>(api: &Arc<Api<H>>, query: &str, headers: &HeaderMap) -> Result<Response, Refusal> {
+async fn answer<H: Inside>(
+    api: &Arc<Api<H>>,
+    caller: &Caller,
+    query: &str,
+    headers: &HeaderMap,
+) -> Result<Response, Refusal> {
     let options = Options::read(query)?;
+    caller.may(options.filter.kind.as_ref().map_or(Act::Watch, Act::Read))?;
     if let Some(kind) = &options.filter.kind {
         api.inside.find(kind).await?;
     }

@@ -12,7 +12,7 @@
 //! | `/v1/logs` | GET | `logs` |
 //! | `/v1/openapi.json`, `/` | GET: not built yet, and says so | `admin` |
 //!
-//! A connection (`server`) hands each request to `exchange`, which checks where it comes from (`security`), finds its
+//! A connection (`server`) hands each request to `exchange`, which checks who asks and what they may do (`access`), finds its
 //! handler, and adds to the reply what every reply has. Paths of grains are taken apart by `path`, since a key may hold any
 //! character and calls are the hot path; axum routes the rest. What refuses a request says so as a `CallFailure`; `error`
 //! alone turns that into a status and a document.
@@ -20,6 +20,7 @@
 //! **Not here:** what a call does. This module knows the router and the modules by their faces, and nothing of guests or
 //! storage.
 
+mod access;
 mod admin;
 mod args;
 mod body;
@@ -49,11 +50,9 @@ mod percent;
 mod pulse;
 mod query;
 mod request_id;
-mod security;
 mod server;
 #[cfg(test)]
 mod tests;
-mod tokens;
 mod upgrades;
 mod wait;
 
@@ -62,12 +61,12 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use http_body_util::{Either, Full};
 
+pub use access::{OwnerSocket, SecurityError, TokenFileError};
 pub use config::HttpConfig;
 pub use facts::HostFacts;
-pub use security::SecurityError;
 pub use server::{ServeError, serve};
-pub use tokens::TokenFileError;
 
+use crate::audit::Audit;
 use crate::modules::Modules;
 use crate::router::Router;
 
@@ -83,6 +82,10 @@ pub struct HttpParts {
     pub metrics: prometheus::Registry,
     /// Limits and who may call.
     pub config: HttpConfig,
+    /// Where the data folder's owner comes in.
+    pub owner: OwnerSocket,
+    /// Where administrative acts are written down.
+    pub audit: Arc<Audit>,
 }
 
 /// A reply's body: in one piece on the hot path, whatever axum makes elsewhere.

@@ -11,6 +11,7 @@ use granary_core::api::{CallFailure, Code};
 use granary_core::id::GrainType;
 use serde_json::{Value, json};
 
+use super::access::{About, Act};
 use super::admin::refuse;
 use super::body::{self, Limits};
 use super::error::Refusal;
@@ -27,7 +28,8 @@ pub(super) async fn list<H: Inside>(State(api): Shared<H>, Extension(caller): Ex
     if let Err(refusal) = no_query(&uri) {
         return refuse(refusal, &caller);
     }
-    let all = api.inside.all();
+    let mut all = api.inside.all();
+    all.retain(|deployment| caller.rights.allow(Act::Describe(&deployment.kind)));
     let kinds: Vec<GrainType> = all.iter().map(|deployment| deployment.kind.clone()).collect();
     let figures = upgrades::figures(&api.inside, &kinds).await;
     let one = |(deployment, figures): (&Deployed, Value)| {
@@ -78,7 +80,7 @@ pub(super) async fn put<H: Inside>(
     match deploy(&api, &kind, &parts.uri, &mut body).await {
         Ok((deployment, new)) => {
             let status = if new { StatusCode::CREATED } else { StatusCode::OK };
-            (status, Json(summary(&deployment))).into_response()
+            (status, Extension(about(&deployment)), Json(summary(&deployment))).into_response()
         }
         Err(refusal) => {
             if refusal.code() != Code::SlowClient {
@@ -136,6 +138,15 @@ pub(super) fn summary(deployment: &Deployed) -> Value {
         "placement": contract.placement.as_str(),
         "methods": methods,
     })
+}
+
+/// What the audit log has of a change of code.
+pub(super) fn about(deployment: &Deployed) -> About {
+    About(json!({
+        "type": deployment.kind.as_str(),
+        "revision": deployment.revision.0,
+        "blake3": deployment.module.to_string(),
+    }))
 }
 
 fn method(method: &Method) -> Value {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,26 +11,29 @@ use std::time::{Duration, Instant};
 
 use axum::http::HeaderValue;
 use granary_core::api::Code;
+use percent_encoding::NON_ALPHANUMERIC;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::access::{OwnerSocket, Security, SecurityError};
 use super::config::HttpConfig;
 use super::door::Door;
 use super::error::Refusal;
-use super::exchange::Api;
+use super::exchange::{Api, Entrance};
 use super::inside::{Host, Inside};
-use super::listener::Listener;
+use super::listener::{Entrances, Listener};
 use super::memory::Memory;
 use super::metrics::Metrics;
 use super::peers::Peers;
-use super::security::{Security, SecurityError};
 use super::{HttpParts, admin, connection, descriptors, logs, request_id};
 
 /// Connections beyond the limit that are being told so, at a time; further ones may not hear it.
 const TURNED_AWAY_LIMIT: usize = 128;
+/// Connections of the data folder's owner beyond the limit.
+const OWNERS: usize = 16;
 /// How long the listener rests when the system has no room for a connection.
 const NO_ROOM_PAUSE: Duration = Duration::from_millis(50);
 /// How often the log hears of it: a flood of connections mustn't become a flood of lines.
@@ -77,6 +81,8 @@ pub async fn serve(
         host: HeaderValue::try_from(parts.facts.host.to_string()).expect("hex digits are a header value"),
         facts: parts.facts,
         security: Security::open(&config, address).map_err(ServeError::Security)?,
+        audit: parts.audit,
+        owner: owner_header(&parts.owner),
         body_memory: memory(&config, &metrics),
         calls: AtomicUsize::new(0),
         door: Door::new(config.admission(Handle::current().metrics().num_workers())),
@@ -86,8 +92,19 @@ pub async fn serve(
         stopping: AtomicBool::new(false),
     };
     api.security.warn(address);
-    serve_api(listener, Arc::new(api), shutdown).await;
+    let entrances = Entrances {
+        port: listener,
+        owner: parts.owner,
+    };
+    serve_api(entrances, Arc::new(api), shutdown).await;
     Ok(())
+}
+
+/// Where the owner's socket is, as refusals say it.
+fn owner_header(socket: &OwnerSocket) -> Option<HeaderValue> {
+    let path = socket.path().as_os_str().as_bytes();
+    let path = percent_encoding::percent_encode(path, NON_ALPHANUMERIC).to_string();
+    HeaderValue::try_from(path).ok()
 }
 
 /// Never more connections than leave storage its descriptors.
@@ -143,7 +160,13 @@ pub(super) async fn serve_api<H: Inside>(
                 continue;
             }
         };
-        let room = connections.len() < api.config.connection_limit;
+        // Whoever administers the host gets in also when others have taken all that there is.
+        let extra = if ends.entrance == Entrance::OwnerSocket {
+            OWNERS
+        } else {
+            0
+        };
+        let room = connections.len() < api.config.connection_limit + extra;
         let seat = if room { peers.seat(ends.peer.ip()) } else { None };
         if let Some(seat) = seat {
             let answered = connection::run(api.clone(), rest.clone(), stream, ends, stopped.clone());

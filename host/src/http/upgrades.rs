@@ -14,7 +14,7 @@ use super::error::Refusal;
 use super::exchange::{Api, Caller};
 use super::inside::{Deployed, Inside};
 use super::invoke::deployed;
-use super::modules::{grain_type, no_query, summary};
+use super::modules::{about, grain_type, no_query, summary};
 use crate::router::{UpgradeFailure, UpgradeStatus};
 
 type Shared<H> = State<Arc<Api<H>>>;
@@ -27,7 +27,7 @@ pub(super) async fn rollback<H: Inside>(
     uri: Uri,
 ) -> Response {
     match go_back(&api, &kind, &uri).await {
-        Ok(deployment) => Json(summary(&deployment)).into_response(),
+        Ok(deployment) => (Extension(about(&deployment)), Json(summary(&deployment))).into_response(),
         Err(refusal) => refuse(refusal, &caller),
     }
 }

@@ -124,7 +124,7 @@ fn cluster(count: usize) -> Outcome<Vec<Server>> {
     const LISTEN: [&str; 2] = ["--cluster-listen", "127.0.0.1:0"];
     let mut hosts = vec![Server::bare(&LISTEN)?];
     for _ in 1..count {
-        let token: Value = serde_json::from_str(&hosts[0].request("POST", "/v1/cluster/token", b"")?)?;
+        let token: Value = serde_json::from_str(&hosts[0].request_as_owner("POST", "/v1/cluster/token")?)?;
         let token = token["token"].as_str().ok_or("no token")?.to_owned();
         hosts.push(Server::bare(&[&LISTEN[..], &["--join", &token]].concat())?);
     }

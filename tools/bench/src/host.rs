@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -114,21 +115,13 @@ impl Server {
 
     /// One request; a reply that isn't 2xx is an error.
     pub(crate) fn request(&self, method: &str, path: &str, body: &[u8]) -> Outcome<String> {
-        let mut stream = TcpStream::connect(self.address)?;
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
-            self.address,
-            body.len()
-        );
-        stream.write_all(head.as_bytes())?;
-        stream.write_all(body)?;
-        let mut reply = String::new();
-        stream.read_to_string(&mut reply)?;
-        let (head, body) = reply.split_once("\r\n\r\n").ok_or("no reply")?;
-        if !head.starts_with("HTTP/1.1 2") {
-            return Err(format!("{method} {path}: {reply}").into());
-        }
-        Ok(body.to_owned())
+        request(TcpStream::connect(self.address)?, method, path, body)
+    }
+
+    /// The same for what only the data folder's owner may do.
+    pub(crate) fn request_as_owner(&self, method: &str, path: &str) -> Outcome<String> {
+        let socket = self.folder().join("admin.sock");
+        request(UnixStream::connect(socket)?, method, path, b"")
     }
 
     /// A metric with its labels, or the sum over all of them when none are named; 0 when it isn't there.
@@ -140,6 +133,21 @@ impl Server {
         });
         Ok(values.sum())
     }
+}
+
+fn request(mut stream: impl Read + Write, method: &str, path: &str, body: &[u8]) -> Outcome<String> {
+    let length = body.len();
+    let head =
+        format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(body)?;
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply)?;
+    let (head, body) = reply.split_once("\r\n\r\n").ok_or("no reply")?;
+    if !head.starts_with("HTTP/1.1 2") {
+        return Err(format!("{method} {path}: {reply}").into());
+    }
+    Ok(body.to_owned())
 }
 
 impl Drop for Server {

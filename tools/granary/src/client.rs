@@ -1,12 +1,15 @@
 //! Talks to a host.
 
+use std::cell::OnceCell;
 use std::io::Read;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use ureq::config::Config;
 use ureq::http::{Method, Request, Response, StatusCode};
 
-use crate::{Failure, Target};
+use crate::{Failure, Target, owner};
 
 /// Longer than any deadline that a host allows: the host's own answer says more than giving up here would.
 const TIME_LIMIT: Duration = Duration::from_secs(90);
@@ -19,6 +22,8 @@ const STREAM_LIMIT: u64 = 1 << 30;
 pub(crate) struct Client {
     target: Target,
     agent: ureq::Agent,
+    /// By the owner's socket: named by the command line, or by a host that wants a token.
+    as_owner: OnceCell<ureq::Agent>,
 }
 
 /// A host's answer.
@@ -29,15 +34,11 @@ pub(crate) struct Answer {
 
 impl Client {
     pub(crate) fn new(target: &Target) -> Client {
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .proxy(None)
-            .timeout_global(Some(TIME_LIMIT))
-            .build();
+        let by_socket = |data: &PathBuf| OnceCell::from(owner::agent(config(), owner::socket_in(data)));
         Client {
             target: target.clone(),
-            agent: config.into(),
+            agent: config().into(),
+            as_owner: target.data.as_ref().map(by_socket).unwrap_or_default(),
         }
     }
 
@@ -73,18 +74,36 @@ impl Client {
         last_id: Option<&str>,
         body: Vec<u8>,
     ) -> Result<Response<ureq::Body>, Failure> {
-        let url = format!("{}{path}", self.target.host.trim_end_matches('/'));
-        let mut request = Request::builder().method(method).uri(&url);
-        if let Some(token) = &self.target.token {
-            request = request.header("authorization", format!("Bearer {token}"));
+        let request = |host: &str| {
+            let url = format!("{}{path}", host.trim_end_matches('/'));
+            let mut request = Request::builder().method(&method).uri(&url);
+            if let Some(token) = &self.target.token {
+                request = request.header("authorization", format!("Bearer {token}"));
+            }
+            if let Some(id) = last_id {
+                request = request.header("last-event-id", id);
+            }
+            let request = request.body(body.clone());
+            request.map_err(|error| Failure::Usage(format!("`{url}` is no URL of a host: {error}")))
+        };
+        if let Some(agent) = self.as_owner.get() {
+            let sent = agent.run(request(owner::URL)?);
+            return sent.map_err(|error| Failure::Unreachable(format!("no answer from the host: {error}")));
         }
-        if let Some(id) = last_id {
-            request = request.header("last-event-id", id);
+        let sent = self.agent.run(request(&self.target.host)?);
+        let response = sent.map_err(|error| self.unreachable(&error))?;
+        let socket = owner::socket_named(&response, &self.target.host).filter(|_| self.target.token.is_none());
+        let Some(socket) = socket else { return Ok(response) };
+        let agent = owner::agent(config(), socket);
+        match agent.run(request(owner::URL)?) {
+            Ok(by_socket) => {
+                // The next request needs no refusal first.
+                let _ = self.as_owner.set(agent);
+                Ok(by_socket)
+            }
+            // This user isn't the owner: what the host said holds.
+            Err(_) => Ok(response),
         }
-        let request = request
-            .body(body)
-            .map_err(|error| Failure::Usage(format!("`{url}` is no URL of a host: {error}")))?;
-        self.agent.run(request).map_err(|error| self.unreachable(&error))
     }
 
     /// The JSON value at a path.
@@ -112,6 +131,15 @@ impl Client {
             self.target.host
         ))
     }
+}
+
+fn config() -> Config {
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .proxy(None)
+        .timeout_global(Some(TIME_LIMIT))
+        .build()
 }
 
 impl Answer {

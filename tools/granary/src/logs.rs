@@ -216,6 +216,7 @@ mod tests {
         let client = Client::new(&Target {
             host: "http://127.0.0.1:1".into(),
             token: None,
+            data: None,
         });
         let mut following = Following::new(&client, String::new(), true);
         following

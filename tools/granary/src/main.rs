@@ -16,6 +16,7 @@ mod logging;
 mod logs;
 mod ls;
 mod membership;
+mod owner;
 mod relocate;
 mod repair;
 mod rm;
@@ -26,6 +27,7 @@ mod token;
 mod units;
 mod up;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -90,6 +92,9 @@ struct Target {
     /// The token to show, where the host wants one
     #[arg(long, env = "GRANARY_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     token: Option<String>,
+    /// The host's data folder, instead of its URL: its owner needs no token
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
 }
 
 /// Why a verb failed.
@@ -176,6 +181,7 @@ mod tests {
             "granary inspect counter/a --json",
             "granary repair --data d --yes --json",
             "granary rm counter/a",
+            "granary token --data d --valid 10m",
             "granary status --json",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");

@@ -27,7 +27,7 @@ pub(crate) struct Up {
     /// Where HTTP listens [default: 127.0.0.1:7777]
     #[arg(long, env = "GRANARY_LISTEN", value_name = "ADDR")]
     listen: Option<String>,
-    /// A file of `NAME TOKEN` lines: every request needs one of the tokens
+    /// A file of `NAME TOKEN [SCOPE[:PREFIX]...]` lines, scopes are call, read, deploy, admin: every request needs one of the tokens
     #[arg(long, env = "GRANARY_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Lets a listener that isn't loopback start without tokens
@@ -69,6 +69,9 @@ pub(crate) struct Up {
     /// The most memory that compiling a module may take [default: 2GiB]
     #[arg(long, env = "GRANARY_COMPILE_MEMORY", value_name = "BYTES")]
     compile_memory: Option<String>,
+    /// Prints a join token for one more host, good for an hour
+    #[arg(long)]
+    print_token: bool,
     #[command(flatten)]
     cluster: Membership,
     #[command(flatten)]
@@ -81,11 +84,12 @@ pub(crate) struct Up {
 impl Up {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let file = file::read(self.config.as_deref())?;
+        let print_token = self.print_token;
         let config = self.settings(file).map_err(Failure::Usage)?;
         logging::start()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::Refused(format!("threads can't be started: {error}")))?;
-        runtime.block_on(serve(config))
+        runtime.block_on(serve(config, print_token))
     }
 
     fn settings(self, file: File) -> Result<HostConfig, String> {
@@ -139,13 +143,14 @@ impl Up {
     }
 }
 
-async fn serve(config: HostConfig) -> Result<(), Failure> {
+async fn serve(config: HostConfig, print_token: bool) -> Result<(), Failure> {
     let refused = |error: &dyn std::fmt::Display| Failure::Refused(error.to_string());
     // Taken before the host says that it's ready: who reads that line may send a signal at once.
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| refused(&error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| refused(&error))?;
     let host = Host::start(config).await.map_err(|error| refused(&error))?;
-    if let Some(token) = host.invitation() {
+    if print_token {
+        let token = host.invitation().map_err(Failure::Refused)?;
         println!("join with: granary up --join {token}");
     }
     println!("granary ready {}", host.url());

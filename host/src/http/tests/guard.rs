@@ -105,3 +105,136 @@ async fn tokens_guard_all_but_the_probes_and_name_the_client() {
     );
     assert_eq!(served.calls()[0].idempotency.as_ref().unwrap().client, "token:ci");
 }
+
+#[tokio::test]
+async fn a_token_does_what_its_line_says_and_nothing_else() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let lines = "plain 0123456789abcdef-plain\nreader 0123456789abcdef-reader read\nshop 0123456789abcdef-shop call:shop- read:count\n\
+                 ci 0123456789abcdef-ci deploy:counter\nops 0123456789abcdef-ops admin\n";
+    std::fs::write(file.path(), lines).unwrap();
+    let served = Served::with(HttpConfig {
+        token_file: Some(file.path().into()),
+        ..HttpConfig::default()
+    })
+    .await;
+    let mut wire = served.connect().await;
+    let requests = [
+        ("POST", "/v1/grains/counter/a/add", "[1]"),
+        ("DELETE", "/v1/grains/counter/a", ""),
+        ("GET", "/v1/grains/counter/a/get", ""),
+        ("POST", "/v1/grains/counter/a/get", ""),
+        ("GET", "/v1/grains/counter/a", ""),
+        ("GET", "/v1/grains/counter", ""),
+        ("GET", "/v1/logs?type=counter", ""),
+        ("GET", "/v1/logs", ""),
+        ("GET", "/v1/cluster", ""),
+        ("GET", "/metrics", ""),
+        ("GET", "/v1/modules/counter", ""),
+        ("GET", "/v1/modules", ""),
+        ("PUT", "/v1/modules/counter", "x"),
+        ("PUT", "/v1/modules/counter-2", "x"),
+        ("PUT", "/v1/modules/shop-2", "x"),
+        ("POST", "/v1/modules/counter/upgrade", ""),
+        ("POST", "/v1/modules/counter/rollback", ""),
+        ("POST", "/v1/cluster/token", ""),
+        ("POST", "/v1/cluster/drain", ""),
+        ("POST", "/v1/cluster/move", ""),
+    ];
+    for (who, expect) in [
+        ("plain", "yyyyyyyyyyyyyyyyynnn"),
+        ("reader", "nnyyyyyyyyyynnnnnnnn"),
+        ("shop", "nnyyyyynnnyynnnnnnnn"),
+        ("ci", "nnnnnnnnnnyyyynyynnn"),
+        ("ops", "yyyyyyyyyyyyyyyyyyyy"),
+    ] {
+        let mut found = String::new();
+        for (verb, path, body) in requests {
+            let headers = format!("authorization: Bearer 0123456789abcdef-{who}\r\n");
+            let got = wire.ask(verb, path, &headers, body).await;
+            found.push(if got.status == 403 { 'n' } else { 'y' });
+            if got.status == 403 {
+                let problem = got.problem(403, "forbidden");
+                let detail = problem["detail"].as_str().unwrap();
+                assert!(detail.starts_with(&format!("the token `{who}` may not ")), "{detail}");
+                assert!(got.header("granary-owner-socket").is_none());
+            }
+        }
+        assert_eq!(found, expect, "{who}");
+    }
+    let seen = |types: &serde_json::Value| types["modules"].as_array().unwrap().len();
+    for (who, count) in [("reader", 1), ("shop", 1), ("ci", 1)] {
+        let headers = format!("authorization: Bearer 0123456789abcdef-{who}\r\n");
+        assert_eq!(
+            seen(&wire.ask("GET", "/v1/modules", &headers, "").await.json()),
+            count,
+            "{who}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn administration_wants_the_owner_or_an_admin_also_where_no_tokens_are_asked_for() {
+    let acts = ["/v1/cluster/token", "/v1/cluster/drain", "/v1/cluster/move"];
+    let served = Served::start().await;
+    let mut wire = served.connect().await;
+    for path in acts {
+        let got = wire.ask("POST", path, "", "").await;
+        let problem = got.problem(401, "unauthenticated");
+        assert!(
+            problem["detail"].as_str().unwrap().contains("`admin` token"),
+            "{problem}"
+        );
+        assert_eq!(got.header("granary-owner-socket"), Some("%2Fdata%2Fadmin%2Esock"));
+        // A token that nobody has asked for opens nothing.
+        wire.ask("POST", path, "authorization: Bearer 0123456789abcdef\r\n", "")
+            .await
+            .problem(401, "unauthenticated");
+    }
+    assert_eq!(wire.ask("PUT", "/v1/modules/counter", "", "x").await.status, 201);
+
+    let served = Served::for_owner(HttpConfig::default()).await;
+    let mut wire = served.connect().await;
+    assert_eq!(wire.ask("POST", acts[0], "", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_audit_log_has_each_administrative_act_before_and_after_it() {
+    let served = Served::for_owner(HttpConfig::default()).await;
+    let mut wire = served.connect().await;
+    wire.ask("GET", "/v1/cluster", "", "").await;
+    wire.ask("POST", "/v1/grains/counter/a/add", "", "[1]").await;
+    let id = wire.ask("PUT", "/v1/modules/counter", "", "x").await;
+    let id = id.header("granary-request-id").unwrap().to_owned();
+    wire.ask("POST", "/v1/cluster/token", "", "{\"valid_s\": 60}").await;
+    wire.ask("POST", "/v1/cluster/drain", "", "").await;
+    let lines = served.audited();
+    let short: Vec<String> = lines
+        .iter()
+        .map(|line| {
+            format!(
+                "{} {}",
+                line["act"].as_str().unwrap(),
+                line["outcome"].as_str().unwrap()
+            )
+        })
+        .collect();
+    assert_eq!(
+        short,
+        [
+            "PUT /v1/modules/counter begun",
+            "PUT /v1/modules/counter done",
+            "POST /v1/cluster/token begun",
+            "POST /v1/cluster/token done",
+            "POST /v1/cluster/drain begun",
+            "POST /v1/cluster/drain bad_arguments",
+        ]
+    );
+    assert!(lines.iter().all(|line| line["by"] == "owner"));
+    assert_eq!(lines[1]["request_id"], id.as_str());
+    assert_eq!(lines[1]["about"]["revision"], 3);
+    assert_eq!(lines[3]["about"], serde_json::json!({ "valid_s": 60 }));
+    assert!(
+        !lines.iter().any(|line| line.to_string().contains("granary-join")),
+        "a token isn't written down"
+    );
+}

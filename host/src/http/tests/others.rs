@@ -155,7 +155,7 @@ async fn what_is_not_built_says_so() {
 
 #[tokio::test]
 async fn what_an_operator_does_with_a_cluster_is_checked_before_it_is_done() {
-    let served = Served::start().await;
+    let served = Served::for_owner(HttpConfig::default()).await;
     let mut wire = served.connect().await;
     let token = wire.ask("POST", "/v1/cluster/token", "", "").await.json();
     assert_eq!(token, json!({"token": "granary-join-for-3600", "valid_s": 3600}));

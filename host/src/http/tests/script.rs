@@ -9,19 +9,21 @@ use granary_core::api::{CallFailure, Code, Committed, Durability};
 use granary_core::id::{GrainKey, GrainName, GrainType, HostId, ModuleHash, RequestId, Revision, Seq};
 use granary_core::message::Reply;
 use prometheus::Registry;
-use serde_json::json;
+use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::super::access::Security;
 use super::super::door::Door;
 use super::super::exchange::Api;
 use super::super::inside::{Deployed, Inside};
 use super::super::logs::followers;
 use super::super::metrics::Metrics;
-use super::super::security::Security;
 use super::super::server::{memory, serve_api};
 use super::super::{HostFacts, HttpConfig};
 use super::wire::{Dialer, Wire, port};
+use crate::audit::Audit;
 use crate::description::Contract;
 use crate::modules::RevisionSummary;
 use crate::router::{
@@ -51,6 +53,7 @@ pub(super) struct Served {
     pub(super) dialer: Dialer,
     stop: Option<oneshot::Sender<()>>,
     pub(super) ended: JoinHandle<()>,
+    folder: TempDir,
 }
 
 impl Served {
@@ -59,8 +62,18 @@ impl Served {
     }
 
     pub(super) async fn with(config: HttpConfig) -> Served {
+        Served::behind(config, false).await
+    }
+
+    /// Whoever connects is the owner.
+    pub(super) async fn for_owner(config: HttpConfig) -> Served {
+        Served::behind(config, true).await
+    }
+
+    async fn behind(config: HttpConfig, is_owners: bool) -> Served {
+        let folder = tempfile::tempdir().unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], 7777));
-        let (listener, dialer) = port(address);
+        let (listener, dialer) = port(address, is_owners);
         let facts = HostFacts {
             host: HostId([0xcd; 16]),
             address,
@@ -74,6 +87,8 @@ impl Served {
             host: HeaderValue::from_str(&facts.host.to_string()).unwrap(),
             facts: Arc::new(facts),
             security: Security::open(&config, address).unwrap(),
+            audit: Arc::new(Audit::open(folder.path()).unwrap()),
+            owner: Some(HeaderValue::from_static("%2Fdata%2Fadmin%2Esock")),
             body_memory: memory(&config, &metrics),
             calls: 0.into(),
             door: Door::new(config.admission(1)),
@@ -92,6 +107,7 @@ impl Served {
             dialer,
             stop: Some(stop),
             ended,
+            folder,
         }
     }
 
@@ -101,6 +117,12 @@ impl Served {
 
     pub(super) fn stop(&mut self) {
         let _ = self.stop.take().unwrap().send(());
+    }
+
+    /// The audit log's lines: who, what, and what became of it.
+    pub(super) fn audited(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.folder.path().join("audit.log")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// What was called since this was asked last.

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
 use tokio::sync::mpsc;
 
-use super::super::exchange::Ends;
+use super::super::exchange::{Ends, Entrance};
 use super::super::listener::Listener;
 
 /// What is on its way in each direction at most: a reader that stops is noticed.
@@ -16,6 +16,8 @@ const BUFFER_BYTES: usize = 1 << 16;
 pub(super) struct Port {
     address: SocketAddr,
     coming: mpsc::Receiver<DuplexStream>,
+    /// Whoever connects is the owner.
+    is_owners: bool,
 }
 
 /// Makes them.
@@ -26,9 +28,14 @@ pub(super) struct Dialer {
 }
 
 /// A port in memory, and who connects to it.
-pub(super) fn port(address: SocketAddr) -> (Port, Dialer) {
+pub(super) fn port(address: SocketAddr, is_owners: bool) -> (Port, Dialer) {
     let (port, coming) = mpsc::channel(1024);
-    (Port { address, coming }, Dialer { address, port })
+    let listener = Port {
+        address,
+        coming,
+        is_owners,
+    };
+    (listener, Dialer { address, port })
 }
 
 impl Listener for Port {
@@ -41,7 +48,11 @@ impl Listener for Port {
         };
         let peer = SocketAddr::from(([127, 0, 0, 1], 50_000));
         let local = self.address;
-        Ok((stream, Ends { local, peer }))
+        let entrance = match self.is_owners {
+            true => Entrance::OwnerSocket,
+            false => Entrance::Port,
+        };
+        Ok((stream, Ends { local, peer, entrance }))
     }
 }
 

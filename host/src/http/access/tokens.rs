@@ -1,4 +1,4 @@
-//! Bearer tokens from a file: a name and a token a line, `#` starts a comment.
+//! Bearer tokens from a file: a name, a token and what it may do a line, `#` starts a comment.
 //!
 //! Tokens are held and compared as hashes, so that neither a core dump nor the time that a comparison takes tells one.
 
@@ -6,20 +6,29 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::rights::Rights;
+
 /// The shortest token: shorter ones could be guessed.
 const SHORTEST: usize = 16;
 
 /// Who may call.
 #[derive(Debug)]
-pub(super) struct Tokens(Vec<(blake3::Hash, Arc<str>)>);
+pub(super) struct Tokens(Vec<(blake3::Hash, Bearer)>);
+
+/// Who shows a token.
+#[derive(Clone, Debug)]
+pub(in crate::http) struct Bearer {
+    pub(in crate::http) name: Arc<str>,
+    pub(in crate::http) rights: Rights,
+}
 
 /// Why a token file can't be used. The host doesn't start.
 #[derive(Debug)]
 pub enum TokenFileError {
     /// The file can't be read.
     Unreadable(PathBuf, std::io::Error),
-    /// A line isn't a name and a token; counted from 1.
-    Line(PathBuf, usize, &'static str),
+    /// A line isn't a name, a token and its scopes; counted from 1.
+    Line(PathBuf, usize, String),
     /// There is no token in it, so nobody could call.
     Empty(PathBuf),
 }
@@ -32,12 +41,12 @@ impl fmt::Display for TokenFileError {
             }
             TokenFileError::Line(path, line, what) => write!(
                 f,
-                "line {line} of the token file {} {what}; a line is NAME TOKEN, the token at least {SHORTEST} visible ASCII characters",
+                "line {line} of the token file {} {what}; a line is NAME TOKEN [SCOPE[:PREFIX]...], the token at least {SHORTEST} visible ASCII characters",
                 path.display()
             ),
             TokenFileError::Empty(path) => write!(
                 f,
-                "the token file {} holds no token; a line is NAME TOKEN",
+                "the token file {} holds no token; a line is NAME TOKEN [SCOPE[:PREFIX]...]",
                 path.display()
             ),
         }
@@ -54,28 +63,33 @@ impl Tokens {
     }
 
     fn parse(path: &Path, text: &str) -> Result<Tokens, TokenFileError> {
-        let mut tokens: Vec<(blake3::Hash, Arc<str>)> = Vec::new();
+        let mut tokens: Vec<(blake3::Hash, Bearer)> = Vec::new();
         for (index, line) in text.lines().enumerate() {
-            let wrong = |what| TokenFileError::Line(path.into(), index + 1, what);
+            let wrong = |what: &str| TokenFileError::Line(path.into(), index + 1, what.to_owned());
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
             let mut words = line.split_whitespace();
-            let (Some(name), Some(token), None) = (words.next(), words.next(), words.next()) else {
-                return Err(wrong("is not two words"));
+            let (Some(name), Some(token)) = (words.next(), words.next()) else {
+                return Err(wrong("is one word"));
             };
             if token.len() < SHORTEST || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
                 return Err(wrong("has a token that is too short or has other characters"));
             }
-            if tokens.iter().any(|(_, known)| **known == *name) {
+            if tokens.iter().any(|(_, known)| *known.name == *name) {
                 return Err(wrong("repeats a name"));
             }
             let hash = blake3::hash(token.as_bytes());
             if tokens.iter().any(|(known, _)| *known == hash) {
                 return Err(wrong("repeats a token"));
             }
-            tokens.push((hash, name.into()));
+            let rights = Rights::parse(words).map_err(|what| wrong(&what))?;
+            let bearer = Bearer {
+                name: name.into(),
+                rights,
+            };
+            tokens.push((hash, bearer));
         }
         if tokens.is_empty() {
             return Err(TokenFileError::Empty(path.into()));
@@ -84,13 +98,13 @@ impl Tokens {
     }
 
     /// Whose token it is. Takes the same time for every token of the same length.
-    pub(super) fn name(&self, token: &str) -> Option<Arc<str>> {
+    pub(super) fn bearer(&self, token: &str) -> Option<Bearer> {
         let hash = blake3::hash(token.as_bytes());
         let mut found = None;
-        for (known, name) in &self.0 {
+        for (known, bearer) in &self.0 {
             // `blake3::Hash` compares in constant time.
             if *known == hash {
-                found = Some(name);
+                found = Some(bearer);
             }
         }
         found.cloned()
@@ -106,12 +120,17 @@ mod tests {
     }
 
     #[test]
-    fn a_token_belongs_to_a_name() {
-        let tokens = parse("# who may call\n\nci  0123456789abcdef\n  ops\tfedcba9876543210  \n").unwrap();
-        assert_eq!(tokens.name("0123456789abcdef").as_deref(), Some("ci"));
-        assert_eq!(tokens.name("fedcba9876543210").as_deref(), Some("ops"));
-        assert_eq!(tokens.name("0123456789abcdeF"), None);
-        assert_eq!(tokens.name(""), None);
+    fn a_token_belongs_to_a_name_and_has_rights() {
+        let text = "# who may call\n\nci  0123456789abcdef\n  ops\tfedcba9876543210  admin\n";
+        let tokens = parse(text).unwrap();
+        let found = |token: &str| {
+            let bearer = tokens.bearer(token)?;
+            Some((bearer.name.to_string(), bearer.rights))
+        };
+        assert_eq!(found("0123456789abcdef"), Some(("ci".to_owned(), Rights::Callers)));
+        assert_eq!(found("fedcba9876543210"), Some(("ops".to_owned(), Rights::All)));
+        assert_eq!(found("0123456789abcdeF"), None);
+        assert_eq!(found(""), None);
     }
 
     #[test]
@@ -120,10 +139,10 @@ mod tests {
             let error = parse(text).unwrap_err();
             assert!(error.contains(expect), "{error}");
         };
-        check("ci", "line 1 of the token file tokens is not two words");
+        check("ci", "line 1 of the token file tokens is one word");
         check(
             "\nci 0123456789abcdef x",
-            "line 2 of the token file tokens is not two words",
+            "line 2 of the token file tokens has `x` for a scope: it is call, read, deploy or admin",
         );
         check(
             "ci short",

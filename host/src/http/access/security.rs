@@ -5,7 +5,7 @@
 //! the name in `host` must be one of ours, so that no foreign name can be pointed at this address and then pass for ours.
 //! Programs send no such headers and aren't bothered.
 //!
-//! Not here: who may do what. A token opens everything.
+//! **Not here:** who may do what (`rights`).
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -15,9 +15,11 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use granary_core::api::Code;
 
-use super::config::HttpConfig;
-use super::error::Refusal;
-use super::tokens::{TokenFileError, Tokens};
+use super::rights::Rights;
+use super::tokens::{Bearer, TokenFileError, Tokens};
+use crate::http::config::HttpConfig;
+use crate::http::error::Refusal;
+use crate::http::exchange::{Ends, Entrance};
 
 /// Why a listener doesn't start.
 #[derive(Debug)]
@@ -51,24 +53,45 @@ impl std::error::Error for SecurityError {}
 
 /// The checks of one listener.
 #[derive(Debug)]
-pub(super) struct Security {
+pub(in crate::http) struct Security {
     hosts: Vec<String>,
     origins: Vec<String>,
     tokens: Option<Tokens>,
 }
 
 /// A request that passed.
-#[derive(Debug, Default)]
-pub(super) struct Pass {
-    /// The token's name, where tokens are asked for.
-    pub(super) token: Option<Arc<str>>,
+#[derive(Debug)]
+pub(in crate::http) struct Pass {
+    pub(in crate::http) by: Principal,
+    pub(in crate::http) rights: Rights,
     /// The allowed foreign origin of the page that asks; its browser wants to hear so in the reply.
-    pub(super) origin: Option<HeaderValue>,
+    pub(in crate::http) origin: Option<HeaderValue>,
+}
+
+/// Who asks, as far as it's known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::http) enum Principal {
+    /// The data folder's, by its socket.
+    Owner,
+    /// Who shows this token.
+    Token(Arc<str>),
+    /// Anybody: no tokens are asked for.
+    Anybody,
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Principal::Owner => f.write_str("owner"),
+            Principal::Token(name) => write!(f, "token {name}"),
+            Principal::Anybody => f.write_str("anybody"),
+        }
+    }
 }
 
 impl Security {
     /// The checks for a listener at `address`.
-    pub(super) fn open(config: &HttpConfig, address: SocketAddr) -> Result<Security, SecurityError> {
+    pub(in crate::http) fn open(config: &HttpConfig, address: SocketAddr) -> Result<Security, SecurityError> {
         let tokens = config
             .token_file
             .as_deref()
@@ -89,25 +112,36 @@ impl Security {
     }
 
     /// Says in the log what is open at `address`.
-    pub(super) fn warn(&self, address: SocketAddr) {
+    pub(in crate::http) fn warn(&self, address: SocketAddr) {
         if !address.ip().to_canonical().is_loopback() && self.tokens.is_none() {
             tracing::warn!(%address, "insecure: anybody who can reach this address can deploy, call and delete");
         }
     }
 
-    /// Checks a request that came in at the address `local`. `open` paths (the probes) and a browser's question whether it
-    /// may ask (`preflight`) need no token.
-    pub(super) fn check(&self, uri: &Uri, headers: &HeaderMap, local: IpAddr, open: bool) -> Result<Pass, Refusal> {
-        let host = self.host(uri, headers, local)?;
+    /// Checks a request. `open` paths (the probes) and a browser's question whether it may ask (`preflight`) need no token.
+    pub(in crate::http) fn check(
+        &self,
+        uri: &Uri,
+        headers: &HeaderMap,
+        ends: Ends,
+        open: bool,
+    ) -> Result<Pass, Refusal> {
+        let host = self.host(uri, headers, ends.local.ip())?;
         let origin = self.origin(headers, &host)?;
-        let token = match &self.tokens {
-            Some(tokens) if !open => Some(bearer(headers).and_then(|token| tokens.name(token)).ok_or_else(|| {
-                let detail = "this host wants a token: send `authorization: Bearer TOKEN` with one from its token file";
-                Refusal::new(Code::Unauthenticated, detail)
-            })?),
-            _ => None,
+        let (by, rights) = match (&self.tokens, ends.entrance) {
+            (_, Entrance::OwnerSocket) => (Principal::Owner, Rights::All),
+            (Some(tokens), Entrance::Port) if !open => {
+                let shown = bearer(headers).and_then(|token| tokens.bearer(token));
+                let Some(Bearer { name, rights }) = shown else {
+                    let detail =
+                        "this host wants a token: send `authorization: Bearer TOKEN` with one from its token file";
+                    return Err(Refusal::new(Code::Unauthenticated, detail));
+                };
+                (Principal::Token(name), rights)
+            }
+            _ => (Principal::Anybody, Rights::Callers),
         };
-        Ok(Pass { token, origin })
+        Ok(Pass { by, rights, origin })
     }
 
     fn host(&self, uri: &Uri, headers: &HeaderMap, local: IpAddr) -> Result<Authority, Refusal> {
@@ -216,14 +250,22 @@ mod tests {
         Security::open(config, LOCAL.parse().unwrap()).unwrap()
     }
 
+    /// A connection that came in there.
+    fn at(local: &str) -> Ends {
+        Ends {
+            local: SocketAddr::new(local.parse().unwrap(), 7777),
+            peer: "127.0.0.1:50000".parse().unwrap(),
+            entrance: Entrance::Port,
+        }
+    }
+
     fn ask(security: &Security, headers: &[(&'static str, &str)]) -> Result<Pass, Code> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());
         }
-        let local = "127.0.0.1".parse().unwrap();
         security
-            .check(&Uri::from_static("/"), &map, local, false)
+            .check(&Uri::from_static("/"), &map, at("127.0.0.1"), false)
             .map_err(|refusal| refusal.code())
     }
 
@@ -280,9 +322,10 @@ mod tests {
     fn the_name_in_an_absolute_target_counts_too() {
         let mut headers = HeaderMap::new();
         headers.insert("host", "localhost".parse().unwrap());
-        let local = "127.0.0.1".parse().unwrap();
-        let ask =
-            |uri: &'static str| security(&HttpConfig::default()).check(&Uri::from_static(uri), &headers, local, false);
+        let ask = |uri: &'static str| {
+            let security = security(&HttpConfig::default());
+            security.check(&Uri::from_static(uri), &headers, at("127.0.0.1"), false)
+        };
         assert!(ask("http://localhost/x").is_ok());
         assert_eq!(ask("http://evil.example/x").unwrap_err().code(), Code::Forbidden);
     }
@@ -291,9 +334,8 @@ mod tests {
     fn the_address_that_a_connection_came_in_at_is_a_known_name() {
         let mut headers = HeaderMap::new();
         headers.insert("host", "10.0.0.5:7777".parse().unwrap());
-        let ask = |local: &str| {
-            security(&HttpConfig::default()).check(&Uri::from_static("/"), &headers, local.parse().unwrap(), false)
-        };
+        let ask =
+            |local: &str| security(&HttpConfig::default()).check(&Uri::from_static("/"), &headers, at(local), false);
         assert!(ask("10.0.0.5").is_ok());
         assert!(ask("::ffff:10.0.0.5").is_ok());
         assert!(ask("10.0.0.6").is_err());
@@ -365,8 +407,9 @@ mod tests {
             ..HttpConfig::default()
         });
         let with = |value: &str| ask(&security, &[("host", "localhost"), ("authorization", value)]);
-        assert_eq!(with("Bearer 0123456789abcdef").unwrap().token.as_deref(), Some("ci"));
-        assert_eq!(with("bearer  0123456789abcdef").unwrap().token.as_deref(), Some("ci"));
+        let ci = Principal::Token("ci".into());
+        assert_eq!(with("Bearer 0123456789abcdef").unwrap().by, ci);
+        assert_eq!(with("bearer  0123456789abcdef").unwrap().by, ci);
         for wrong in [
             "Bearer 0123456789abcdeg",
             "Bearer",
@@ -382,16 +425,14 @@ mod tests {
         );
         let mut headers = HeaderMap::new();
         headers.insert("host", "localhost".parse().unwrap());
-        assert!(
-            security
-                .check(
-                    &Uri::from_static("/healthz"),
-                    &headers,
-                    "127.0.0.1".parse().unwrap(),
-                    true
-                )
-                .is_ok()
-        );
+        let probe = Uri::from_static("/healthz");
+        assert!(security.check(&probe, &headers, at("127.0.0.1"), true).is_ok());
+        let owner = Ends {
+            entrance: Entrance::OwnerSocket,
+            ..at("127.0.0.1")
+        };
+        let pass = security.check(&Uri::from_static("/"), &headers, owner, false).unwrap();
+        assert_eq!((pass.by, pass.rights), (Principal::Owner, Rights::All));
     }
 
     #[test]
