@@ -150,7 +150,7 @@ fn what_clients_saw_is_what_one_correct_host_could_have_shown_them() {
     bankers::check(&cluster);
 }
 
-fn number(variable: &str, usual: u64) -> u64 {
+pub(crate) fn number(variable: &str, usual: u64) -> u64 {
     std::env::var(variable).map_or(usual, |text| {
         text.parse()
             .unwrap_or_else(|_| panic!("{variable} is a whole number, not `{text}`"))

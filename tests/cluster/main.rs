@@ -13,6 +13,7 @@ mod deaths;
 mod deletions;
 mod deploys;
 mod joining;
+mod lifetimes;
 mod listing;
 mod logs;
 mod moving;

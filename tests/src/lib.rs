@@ -16,6 +16,7 @@ pub mod flip;
 pub mod history;
 pub mod host;
 pub mod ledger;
+pub mod linearizable;
 pub mod network;
 pub mod occupied;
 pub mod port;

@@ -1,6 +1,6 @@
 //! `cargo xtask soak [--minutes N]`: the long proofs and the measurements, which are no part of the ordinary tests.
 //!
-//! Each part gets a share of the time: chaos over five hosts, seeds of the simulator in slices, every fuzz target, and the tests whose sizes
+//! Each part gets a share of the time: chaos over five hosts, counters that are deleted while hosts are killed, seeds of the simulator in slices, every fuzz target, and the tests whose sizes
 //! and assertions on time and memory need a machine that is left alone. Seeds are drawn; what is found comes with the command that
 //! repeats it. A part that finds something doesn't stop the others.
 
@@ -13,8 +13,9 @@ use crate::{fuzz, simulate};
 
 const DEFAULT_MINUTES: u64 = 30;
 /// Shares of the time, in percent; the measured tests get the rest.
-const CHAOS_PERCENT: u32 = 25;
-const SEEDS_PERCENT: u32 = 20;
+const CHAOS_PERCENT: u32 = 20;
+const LIFETIMES_PERCENT: u32 = 10;
+const SEEDS_PERCENT: u32 = 15;
 const WHOLE_PERCENT: u32 = 5;
 const FUZZ_PERCENT: u32 = 20;
 /// Seeds of one slice: some ten seconds of two cores, and so the unit in which the time is kept.
@@ -48,6 +49,7 @@ pub(crate) fn run(args: &[&str]) -> Result<(), String> {
         covered: Vec::new(),
     };
     soak.chaos(&workspace, time * CHAOS_PERCENT / 100);
+    soak.lifetimes(&workspace, time * LIFETIMES_PERCENT / 100);
     soak.seeds("seeds of replication", &[], SLICE, time * SEEDS_PERCENT / 100);
     soak.seeds(
         "seeds of whole clusters",
@@ -85,6 +87,14 @@ impl Soak {
         let seconds = time.as_secs().max(15).to_string();
         self.test(workspace, "cluster chaos::", &[("GRANARY_CHAOS_SECONDS", &seconds)]);
         self.covered.push(format!("chaos over five hosts for {seconds} s"));
+    }
+
+    fn lifetimes(&mut self, workspace: &Workspace, time: Duration) {
+        let seconds = time.as_secs().max(15).to_string();
+        let variables = [("GRANARY_LIFETIMES_SECONDS", seconds.as_str())];
+        self.test(workspace, "cluster lifetimes::", &variables);
+        self.covered
+            .push(format!("deletions and kills with clients by HTTP for {seconds} s"));
     }
 
     /// Slices from a drawn seed on, until the time is over.
@@ -177,7 +187,7 @@ mod tests {
 
     #[test]
     fn shares_leave_time_for_what_is_measured() {
-        let shares = CHAOS_PERCENT + SEEDS_PERCENT + WHOLE_PERCENT + FUZZ_PERCENT;
+        let shares = CHAOS_PERCENT + LIFETIMES_PERCENT + SEEDS_PERCENT + WHOLE_PERCENT + FUZZ_PERCENT;
         assert!(shares <= 75, "{shares}");
     }
 }
