@@ -297,6 +297,16 @@ impl Host {
         self.folder.path().join("data")
     }
 
+    /// The log's segment with the most in it. Which one a host begins with is left to its threads: others lie ready beside it.
+    pub fn fullest_segment(&self) -> PathBuf {
+        let files = std::fs::read_dir(self.data().join("log"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let used = |file: &PathBuf| std::fs::read(file).unwrap().iter().filter(|byte| **byte != 0).count();
+        let segments = files.filter(|file| file.extension().is_some_and(|extension| extension == "seg"));
+        segments.max_by_key(used).unwrap()
+    }
+
     /// A folder for what a test needs besides.
     pub fn scratch(&self) -> &Path {
         self.folder.path()
