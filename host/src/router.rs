@@ -16,7 +16,6 @@ use granary_core::api::{CallFailure, Code, Committed, Durability};
 use granary_core::id::{CallRoot, GrainKey, GrainName, GrainType, HostId, RequestId, Revision, Seq};
 use granary_core::message::{Caller, Once, Reply, Request, Work};
 use granary_core::routing::Travel;
-use tokio::runtime::Handle;
 
 pub use self::logs::{LogCursor, LogFilter, LogPage, LogRecord};
 use crate::activation::{Catalog, Parcel, StaleRead, Waiter, refusal};
@@ -24,6 +23,7 @@ pub use crate::activation::{UpgradeFailure, UpgradeStatus};
 use crate::cluster::Station;
 pub use crate::cluster::{ClusterView, HostView};
 use crate::modules::{Line, Target};
+use crate::storage::Storage;
 
 /// A call from outside, checked as far as HTTP can check it.
 #[derive(Clone, Debug)]
@@ -177,15 +177,15 @@ impl Router {
         }
     }
 
-    /// What is known of a grain, by who holds it. May wait for other hosts: not for a thread that others need.
-    pub fn status(&self, grain: &GrainName) -> Result<GrainStatus, CallFailure> {
+    /// What is known of a grain, by who holds it.
+    pub async fn status(&self, grain: &GrainName) -> Result<GrainStatus, CallFailure> {
         match self.catalog.parts.cluster() {
-            None => self.status_here(grain),
-            Some(cluster) => Handle::current().block_on(self.status_there(cluster, grain)),
+            None => self.status_here(grain).await,
+            Some(cluster) => self.status_there(cluster, grain).await,
         }
     }
 
-    fn status_here(&self, grain: &GrainName) -> Result<GrainStatus, CallFailure> {
+    async fn status_here(&self, grain: &GrainName) -> Result<GrainStatus, CallFailure> {
         let parts = &self.catalog.parts;
         let line = parts.modules.line(&grain.kind)?;
         let current = line.current();
@@ -209,7 +209,9 @@ impl Router {
                 });
             }
         }
-        let stored = parts.storage.head(grain).map_err(|error| unreadable(&error))?;
+        let name = grain.clone();
+        let stored = parts.read(move |storage| storage.head(&name)).await;
+        let stored = stored.map_err(|error| unreadable(&error))?;
         let head = stored.as_ref().map(|stored| &stored.head);
         let durability = current.contract.durability;
         Ok(GrainStatus {
@@ -255,9 +257,8 @@ impl Router {
         }
     }
 
-    /// Keys of existing grains of a type that start with `prefix`, behind `after`: at most `limit`, in order. May wait for other hosts: not
-    /// for a thread that others need.
-    pub fn list(
+    /// Keys of existing grains of a type that start with `prefix`, behind `after`: at most `limit`, in order.
+    pub async fn list(
         &self,
         kind: &GrainType,
         prefix: &str,
@@ -265,12 +266,12 @@ impl Router {
         limit: usize,
     ) -> Result<KeyPage, CallFailure> {
         match self.catalog.parts.cluster() {
-            None => self.list_here(kind, prefix, after, limit),
-            Some(cluster) => Handle::current().block_on(self.list_all(cluster, kind, prefix, after, limit)),
+            None => self.list_here(kind, prefix, after, limit).await,
+            Some(cluster) => self.list_all(cluster, kind, prefix, after, limit).await,
         }
     }
 
-    fn list_here(
+    async fn list_here(
         &self,
         kind: &GrainType,
         prefix: &str,
@@ -279,10 +280,9 @@ impl Router {
     ) -> Result<KeyPage, CallFailure> {
         let parts = &self.catalog.parts;
         parts.modules.line(kind)?;
-        let listing = parts
-            .storage
-            .list(kind, prefix, after, limit)
-            .map_err(|error| unreadable(&error))?;
+        let (of, prefix, after) = (kind.clone(), prefix.to_owned(), after.cloned());
+        let list = move |storage: &dyn Storage| storage.list(&of, &prefix, after.as_ref(), limit);
+        let listing = parts.read(list).await.map_err(|error| unreadable(&error))?;
         let next = if listing.more {
             listing.keys.last().cloned()
         } else {

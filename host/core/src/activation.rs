@@ -55,7 +55,7 @@ use self::pipeline::{Pending, Pipeline};
 use crate::api::{CallFailure, Code, Committed, Durability};
 use crate::id::{CallId, Lsn, Revision, Seq};
 use crate::message::{Caller, Once, Request, RestsOn, Token, Work};
-use crate::reply_table::{ReplyTable, StoredReply};
+use crate::reply_table::{ReplyTable, StoredReply, TableClock};
 use crate::time::Time;
 
 #[derive(Debug)]
@@ -98,6 +98,8 @@ pub struct Activation {
     pipeline: Pipeline,
     backoff: Backoff,
     replies: ReplyTable,
+    /// By which they age.
+    reply_clock: TableClock,
     /// `volatile`: what its turns have left that no commit holds yet.
     unsaved: Option<Vec<Arc<StoredReply>>>,
     /// Calls that wait or run and may not be at work twice.
@@ -128,6 +130,7 @@ impl Activation {
             pipeline: Pipeline::default(),
             backoff: Backoff::default(),
             replies: ReplyTable::new(),
+            reply_clock: TableClock::default(),
             unsaved: None,
             at_work: BTreeSet::new(),
             seq: Seq(0),
@@ -268,6 +271,7 @@ impl Activation {
         self.exists = loaded.exists;
         self.revision = loaded.revision;
         self.durability = loaded.durability;
+        self.reply_clock = TableClock::start(&loaded.replies, now.time);
         self.replies = loaded.replies;
         if self.durability == Durability::Committed {
             self.horizon = self.horizon.max(loaded.lsn);
@@ -348,7 +352,9 @@ impl Activation {
         }
         match end {
             TurnEnd::Done(outcome) if running.may_commit => {
-                let stored = running.once.map(|once| stored_reply(once, now.wall, &outcome));
+                let stored = running
+                    .once
+                    .map(|once| stored_reply(once, self.reply_clock.at(now.time), &outcome));
                 self.stand(now, running, outcome.into_result(), stored, out);
             }
             TurnEnd::PassedOn(failure) if running.may_commit => {

@@ -6,13 +6,17 @@
 //! for each grain; the oldest entries leave first.
 //!
 //! A table is a pure function of the replies that were put in, in order: replay and replicas reach the same one.
+//!
+//! Ages are by the table's own clock ([`TableTime`]), which runs while the grain is in memory and goes on at its newest reply when it's loaded
+//! again, on whichever host. So no wall clock that was set, or differs from another host's, ends an entry early; what was loaded has
+//! its whole window before it again.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::codec::{DecodeError, Reader, put_bytes, put_varint};
 use crate::id::CallId;
-use crate::time::WallMillis;
+use crate::time::Time;
 
 /// How long a reply is kept: 10 minutes.
 pub const AGE_LIMIT_MS: u64 = 10 * 60 * 1000;
@@ -24,6 +28,32 @@ pub const ENTRY_LIMIT: usize = 1024;
 pub const BYTE_LIMIT: usize = 64 * 1024;
 /// A longer reply isn't stored, only that the call took place: one reply must not push out all others.
 pub const REPLY_LIMIT: usize = 16 * 1024;
+
+/// Milliseconds on a table's own clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TableTime(pub u64);
+
+/// A table's clock on the host that has loaded it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TableClock {
+    newest: TableTime,
+    loaded: Time,
+}
+
+impl TableClock {
+    /// The clock of a table that was loaded at `now`.
+    pub fn start(table: &ReplyTable, now: Time) -> TableClock {
+        TableClock {
+            newest: table.entries.iter().map(|entry| entry.at).max().unwrap_or_default(),
+            loaded: now,
+        }
+    }
+
+    /// What it shows at `now`.
+    pub fn at(self, now: Time) -> TableTime {
+        TableTime(self.newest.0.saturating_add(now.nanos_since(self.loaded) / 1_000_000))
+    }
+}
 
 /// What a method left: the outcomes that a turn commits with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +81,7 @@ pub struct StoredReply {
     /// Who called, as a hash: for [`CLIENT_LIMIT`].
     pub client: u64,
     /// When the call's turn ended.
-    pub at: WallMillis,
+    pub at: TableTime,
     /// The reply; `None` when it was longer than [`REPLY_LIMIT`].
     pub outcome: Option<Outcome>,
 }
@@ -93,7 +123,7 @@ impl StoredReply {
         let call = CallId(reader.array()?);
         let fingerprint = reader.array()?;
         let client = u64::from_le_bytes(reader.array()?);
-        let at = WallMillis(reader.varint()?);
+        let at = TableTime(reader.varint()?);
         let outcome = match reader.byte()? {
             0 => None,
             1 => Some(Outcome::Value(reader.bytes()?.to_vec())),
@@ -158,7 +188,7 @@ impl ReplyTable {
     }
 
     /// The reply that `call` left, if it's still kept. One older than [`AGE_LIMIT_MS`] at `now` isn't.
-    pub fn find(&self, call: CallId, now: WallMillis) -> Option<&Arc<StoredReply>> {
+    pub fn find(&self, call: CallId, now: TableTime) -> Option<&Arc<StoredReply>> {
         self.entries
             .iter()
             .rev()
@@ -213,7 +243,7 @@ mod tests {
             call: CallId(id),
             fingerprint: [1; 16],
             client,
-            at: WallMillis(at),
+            at: TableTime(at),
             outcome,
         })
     }
@@ -222,13 +252,30 @@ mod tests {
         reply(call, 0, 0, 0).call
     }
 
+    /// Whatever the hosts' wall clocks say: an entry that was put in by one of them has its whole window after each load.
+    #[test]
+    fn ages_count_from_the_load_and_no_clock_of_a_host_is_asked() {
+        let mut table = ReplyTable::new();
+        // An earlier release dated replies by the wall clock, of a host whose clock was years ahead.
+        table.insert(reply(1, 1, 4_000_000_000_000, 2));
+        let minutes = |count: u64| Time(count * 60_000_000_000);
+        let clock = TableClock::start(&table, minutes(5));
+        assert!(table.find(id(1), clock.at(minutes(15))).is_some());
+        assert!(table.find(id(1), clock.at(minutes(16))).is_none());
+        let again = TableClock::start(&table, minutes(100));
+        assert!(table.find(id(1), again.at(minutes(109))).is_some());
+        let at = again.at(minutes(109)).0;
+        table.insert(reply(2, 1, at, 2));
+        assert_eq!(table.len(), 2, "the one before isn't pushed out by a load's length");
+    }
+
     #[test]
     fn a_reply_is_found_until_it_is_too_old() {
         let mut table = ReplyTable::new();
         table.insert(reply(1, 1, 1000, 2));
-        assert!(table.find(id(1), WallMillis(1000 + AGE_LIMIT_MS)).is_some());
-        assert!(table.find(id(1), WallMillis(1001 + AGE_LIMIT_MS)).is_none());
-        assert!(table.find(id(2), WallMillis(1000)).is_none());
+        assert!(table.find(id(1), TableTime(1000 + AGE_LIMIT_MS)).is_some());
+        assert!(table.find(id(1), TableTime(1001 + AGE_LIMIT_MS)).is_none());
+        assert!(table.find(id(2), TableTime(1000)).is_none());
     }
 
     #[test]
@@ -237,8 +284,8 @@ mod tests {
         table.insert(reply(1, 1, 10 * AGE_LIMIT_MS, 2));
         table.insert(reply(2, 1, 1000, 2));
         for call in [1, 2] {
-            assert!(table.find(id(call), WallMillis(0)).is_some(), "call {call}");
-            assert!(table.find(id(call), WallMillis(1000)).is_some(), "call {call}");
+            assert!(table.find(id(call), TableTime(0)).is_some(), "call {call}");
+            assert!(table.find(id(call), TableTime(1000)).is_some(), "call {call}");
         }
         let mut bytes = Vec::new();
         table.encode(&mut bytes);
@@ -253,9 +300,9 @@ mod tests {
             table.insert(reply(call, 1, 0, 0));
         }
         assert_eq!(table.len(), CLIENT_LIMIT + 1);
-        assert!(table.find(id(9999), WallMillis(0)).is_some());
-        assert!(table.find(id(35), WallMillis(0)).is_none());
-        assert!(table.find(id(36), WallMillis(0)).is_some());
+        assert!(table.find(id(9999), TableTime(0)).is_some());
+        assert!(table.find(id(35), TableTime(0)).is_none());
+        assert!(table.find(id(36), TableTime(0)).is_some());
     }
 
     #[test]

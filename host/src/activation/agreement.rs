@@ -15,6 +15,7 @@ use granary_core::id::{Ballot, GrainId, HostId, Lsn, Seq};
 use granary_core::replication::messages::{Payload, Proposal};
 
 use super::driver::Driver;
+use super::restore::unreadable;
 use crate::cluster::{Handle, Hear, News, OpenError};
 use crate::storage::{Appended, Stored};
 
@@ -69,7 +70,7 @@ impl Driver {
         if let Some((ballot, hash)) = self.last() {
             if cluster.has(self.id(), hash).await {
                 let last = (self.seq(), hash);
-                let stored = self.stored_as(cluster, hash)?;
+                let stored = self.stored_as(cluster, hash).await?;
                 return Ok(Begun { ballot, last, stored });
             }
             // Its state is in memory only, and that is lost: the replicas have it, as far as it was committed.
@@ -92,7 +93,7 @@ impl Driver {
         let exists = opened.head.is_some_and(|head| !head.deleted);
         let stored = match opened.state {
             Some(stored) => Some(stored),
-            None if exists => self.stored_as(cluster, last.1)?,
+            None if exists => self.stored_as(cluster, last.1).await?,
             None => None,
         };
         Ok(Begun {
@@ -104,15 +105,11 @@ impl Driver {
 
     /// The state in this host's storage, which must be the one after the commit of this hash. If it can't be had the activation is let go,
     /// so that another host may begin one.
-    fn stored_as(&self, cluster: &Handle, hash: [u8; 16]) -> Result<Option<Stored>, CallFailure> {
-        let stored = match self.parts().storage.load(self.name()) {
-            Ok(stored) => stored,
-            Err(error) => {
-                tracing::error!(grain = %self.name(), %error, "a grain can't be loaded");
-                cluster.close(self.id(), None);
-                return Err(unreadable());
-            }
-        };
+    async fn stored_as(&self, cluster: &Handle, hash: [u8; 16]) -> Result<Option<Stored>, CallFailure> {
+        let stored = self.stored().await.map_err(|_| {
+            cluster.close(self.id(), None);
+            unreadable()
+        })?;
         let found = stored.as_ref().map_or([0; 16], |stored| stored.head.hash);
         if found != hash && hash != [0; 16] {
             // Its slot has gone to other hosts since, and the copy with it.
@@ -169,12 +166,5 @@ pub(super) fn moved() -> CallFailure {
     CallFailure::before(
         Code::Moved,
         "another host has the grain: ask again, and it's found there",
-    )
-}
-
-fn unreadable() -> CallFailure {
-    CallFailure::before(
-        Code::Internal,
-        "the grain's stored state can't be read; the host's log says why",
     )
 }

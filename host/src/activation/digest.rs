@@ -15,9 +15,9 @@ impl Catalog {
         let line = parts.modules.line(&grain.kind)?;
         // It reads a whole state, as a restore does, and shares its bound.
         let _one_of_few = parts.restores.acquire().await;
-        let (storage, name) = (parts.storage.clone(), grain.clone());
-        let loaded = tokio::task::spawn_blocking(move || storage.load(&name)).await;
-        let stored = loaded.expect("storage doesn't panic").map_err(|error| {
+        let name = grain.clone();
+        let loaded = parts.read(move |storage| storage.load(&name)).await;
+        let stored = loaded.map_err(|error| {
             tracing::error!(%grain, %error, "a grain can't be loaded");
             CallFailure::before(
                 Code::Internal,

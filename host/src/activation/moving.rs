@@ -56,7 +56,7 @@ impl Driver {
         if let Err(failure) = self.admit(true) {
             return Relocated::Postponed(failure, Some(residence));
         }
-        if !unsaved && let Some(parts) = self.before(target) {
+        if !unsaved && let Some(parts) = self.before(target).await {
             drop(residence);
             return self.go_back(target, &parts);
         }
@@ -76,8 +76,9 @@ impl Driver {
     }
 
     /// The state that the grain had under `target` before it moved here, when nothing was written since.
-    fn before(&self, target: &Deployment) -> Option<Vec<Delta>> {
-        match self.parts().storage.load_before(self.name()) {
+    async fn before(&self, target: &Deployment) -> Option<Vec<Delta>> {
+        let name = self.name().clone();
+        match self.parts().read(move |storage| storage.load_before(&name)).await {
             Ok(Some(before)) if before.module == target.module && !before.parts.is_empty() => Some(before.parts),
             Ok(_) => None,
             Err(error) => {

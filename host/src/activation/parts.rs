@@ -55,10 +55,16 @@ impl Parts {
     pub(crate) fn now(&self, target: Revision) -> Now {
         Now {
             time: self.clock.time(),
-            wall: self.clock.unset_wall(),
             durable: self.release.durable(),
             target,
         }
+    }
+
+    /// Reads storage, where waiting for the disk stops nobody else.
+    pub(crate) async fn read<T: Send + 'static>(&self, read: impl FnOnce(&dyn Storage) -> T + Send + 'static) -> T {
+        let storage = self.storage.clone();
+        let reading = tokio::task::spawn_blocking(move || read(&*storage));
+        reading.await.expect("storage catches its panics")
     }
 
     /// The cluster, unless this host is alone.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use granary_core::id::{GrainKey, GrainName, GrainType, RequestId};
 use serde::{Deserialize, Serialize};
 
-use crate::clock::wall;
+use crate::clock::wall_millis;
 use crate::wasm::{LogLevel, LogSource};
 
 /// Records that are kept.
@@ -81,7 +81,7 @@ impl Records {
     /// None yet.
     pub(crate) fn new() -> Records {
         // Microseconds: guests may write a hundredth of that many records at most, so a later start has higher numbers.
-        Records::from(wall().0.saturating_mul(1000))
+        Records::from(wall_millis().saturating_mul(1000))
     }
 
     fn from(first: u64) -> Records {
@@ -112,7 +112,7 @@ impl Records {
         let level = tell(grain, request, level, source, message);
         self.ring.lock().expect("no panic under this lock").push(LogRecord {
             number: 0,
-            at_ms: wall().0,
+            at_ms: wall_millis(),
             kind: grain.kind.as_str().to_owned(),
             key: grain.key.as_str().to_owned(),
             request: request.0,

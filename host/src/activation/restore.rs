@@ -19,7 +19,7 @@ use super::driver::Driver;
 use super::residence::{Residence, start_failure};
 use super::room;
 use crate::modules::Deployment;
-use crate::storage::Stored;
+use crate::storage::{StorageError, Stored};
 use crate::wasm::StartError;
 
 /// What every commit of this activation carries.
@@ -38,16 +38,14 @@ impl Driver {
         room: &mut Charge,
     ) -> Result<(Residence, Loaded, Origin), CallFailure> {
         let parts = self.parts();
-        // Reading and applying block this thread; more of them at a time would take more memory than was charged.
-        let (one_of_few, stored, begun) = match parts.cluster() {
-            None => (Some(parts.restores.acquire().await), self.stored()?, None),
+        let (stored, begun) = match parts.cluster() {
+            None => (self.stored().await.map_err(|_| unreadable())?, None),
             Some(cluster) => {
                 let begun = self.begin(cluster).await?;
-                (None, begun.stored, Some((begun.ballot, begun.last)))
+                (begun.stored, Some((begun.ballot, begun.last)))
             }
         };
         // Compiling an older revision takes long; others must not wait for that.
-        drop(one_of_few);
         let deployment = self.deployment(stored.as_ref(), kept.as_ref()).await?;
         let (revision, durability) = (deployment.revision, deployment.contract.durability);
         let head = stored.as_ref().map(|stored| &stored.head);
@@ -91,19 +89,19 @@ impl Driver {
         };
         deltas.extend(kept.map(|(_, delta)| delta));
         room::charge(room, &deltas)?;
+        // More of them at a time would take more memory than was charged.
         let _one_of_few = parts.restores.acquire().await;
         let residence = self.residence(deployment, &deltas)?;
         Ok((residence, loaded, origin))
     }
 
-    fn stored(&self) -> Result<Option<Stored>, CallFailure> {
-        self.parts().storage.load(self.name()).map_err(|error| {
-            tracing::error!(grain = %self.name(), %error, "a grain can't be loaded");
-            CallFailure::before(
-                Code::Internal,
-                "the grain's stored state can't be read; the host's log says why",
-            )
-        })
+    /// The state in this host's storage. What is read isn't charged before: few at a time do it, here as in a cluster.
+    pub(super) async fn stored(&self) -> Result<Option<Stored>, StorageError> {
+        let parts = self.parts();
+        let _one_of_few = parts.restores.acquire().await;
+        let name = self.name().clone();
+        let loaded = parts.read(move |storage| storage.load(&name)).await;
+        loaded.inspect_err(|error| tracing::error!(grain = %self.name(), %error, "a grain can't be loaded"))
     }
 
     /// An instance; when all room is taken, an idle grain leaves for it.
@@ -138,4 +136,10 @@ impl Driver {
             None => Ok(self.line().current()),
         }
     }
+}
+
+/// The log has said why.
+pub(super) fn unreadable() -> CallFailure {
+    let detail = "the grain's stored state can't be read; the host's log says why";
+    CallFailure::before(Code::Internal, detail)
 }

@@ -128,9 +128,9 @@ impl Catalog {
     }
 
     async fn copy(&self, grain: &GrainName) -> Result<Option<Stored>, CallFailure> {
-        let (storage, name) = (self.parts.storage.clone(), grain.clone());
-        let loaded = tokio::task::spawn_blocking(move || storage.load(&name)).await;
-        let stored = loaded.expect("storage doesn't panic").map_err(|error| {
+        let name = grain.clone();
+        let loaded = self.parts.read(move |storage| storage.load(&name)).await;
+        let stored = loaded.map_err(|error| {
             tracing::error!(%grain, %error, "a grain's copy can't be read");
             let detail = "the grain's stored state can't be read; the host's log says why";
             CallFailure::before(Code::Internal, detail)

@@ -24,6 +24,7 @@ pub(crate) use self::shares::Division;
 use self::shares::Share;
 use super::{Catalog, Parcel, UpgradeStatus, Waiter};
 use crate::modules::Line;
+use crate::storage::Storage;
 use crate::threads;
 
 /// Grains that move at the same time. More would only wait for processors, and take room from grains that are called.
@@ -267,9 +268,9 @@ async fn page(
         Some(None) => return Ok(None),
         Some(Some(key)) => Some(key.clone()),
     };
-    let (storage, kind) = (catalog.parts.storage.clone(), line.kind().clone());
-    let list = move || storage.list(&kind, "", from.as_ref(), PAGE);
-    let listing = tokio::task::spawn_blocking(list).await.expect("storage doesn't panic");
+    let kind = line.kind().clone();
+    let list = move |storage: &dyn Storage| storage.list(&kind, "", from.as_ref(), PAGE);
+    let listing = catalog.parts.read(list).await;
     let listing = listing.map_err(|error| CallFailure::before(Code::Internal, error.to_string()))?;
     *after = Some(listing.keys.last().filter(|_| listing.more).cloned());
     let grains = listing
@@ -308,7 +309,8 @@ async fn ask(catalog: &Arc<Catalog>, line: &Arc<Line>, grain: &GrainName) -> Res
     let parts = &catalog.parts;
     let was_here = catalog.find(grain.id()).is_some();
     if !was_here {
-        let head = parts.storage.head(grain);
+        let name = grain.clone();
+        let head = parts.read(move |storage| storage.head(&name)).await;
         let is_current = |module| module == line.current().module;
         // What can't be read fails when it's loaded, and says so then.
         if let Ok(Some(head)) = &head

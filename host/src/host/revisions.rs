@@ -188,7 +188,7 @@ impl Follower {
                 self.revisions.hear(version, table);
                 Told::Taken(self.follow().await)
             }
-            Ask::Module(module) => Told::Module(self.modules.bytes(&ModuleHash(module))),
+            Ask::Module(module) => Told::Module(self.modules.bytes(&ModuleHash(module)).await),
         };
         Some(encode(&told))
     }

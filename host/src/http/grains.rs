@@ -49,8 +49,7 @@ pub(super) async fn one<H: Inside>(
 
 async fn status<H: Inside>(api: &Arc<Api<H>>, grain: GrainName, with_digest: bool) -> Result<Response, Refusal> {
     let current = deployed(&api.inside, &grain.kind).await?.revision;
-    let name = grain.clone();
-    let status = aside(api, move |inside| inside.status(&name)).await?;
+    let status = api.inside.status(&grain).await?;
     let mut document = json!({
         "type": grain.kind.as_str(),
         "key": grain.key.as_str(),
@@ -107,7 +106,7 @@ pub(super) async fn list<H: Inside>(
     deployed(&api.inside, &kind).await?;
     let options = ListOptions::read(parts.uri.query().unwrap_or_default())?;
     let ListOptions { prefix, after, limit } = options;
-    let page = aside(api, move |inside| inside.list(&kind, &prefix, after.as_ref(), limit)).await?;
+    let page = api.inside.list(&kind, &prefix, after.as_ref(), limit).await?;
     let keys: Vec<&str> = page.keys.iter().map(GrainKey::as_str).collect();
     let next = page.next.as_ref().map(cursor);
     let page = json!({ "keys": keys, "next": next }).to_string();
@@ -115,16 +114,6 @@ pub(super) async fn list<H: Inside>(
     let page =
         kept.ok_or_else(|| Refusal::new(Code::Overloaded, "the host has no memory for a page of keys; try again"))?;
     Ok(json_response(page))
-}
-
-/// Asks for what may have to be read from disk, where waiting for it stops no other request.
-async fn aside<H: Inside, T: Send + 'static>(
-    api: &Arc<Api<H>>,
-    ask: impl FnOnce(&H) -> Result<T, CallFailure> + Send + 'static,
-) -> Result<T, CallFailure> {
-    let api = api.clone();
-    let asked = tokio::task::spawn_blocking(move || ask(&api.inside)).await;
-    asked.unwrap_or_else(|_| Err(CallFailure::before(Code::Internal, "the host failed; its log says why")))
 }
 
 #[derive(Debug, PartialEq, Eq)]

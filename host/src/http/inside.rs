@@ -27,7 +27,7 @@ pub(super) struct Deployed {
 pub(super) trait Inside: Send + Sync + 'static {
     fn invoke(&self, call: Invocation) -> impl Future<Output = Reply> + Send;
     fn delete(&self, id: RequestId, grain: GrainName, timeout: Duration) -> impl Future<Output = Reply> + Send;
-    fn status(&self, grain: &GrainName) -> Result<GrainStatus, CallFailure>;
+    fn status(&self, grain: &GrainName) -> impl Future<Output = Result<GrainStatus, CallFailure>> + Send;
     fn digest(&self, grain: &GrainName) -> impl Future<Output = Result<Option<String>, CallFailure>> + Send;
     fn list(
         &self,
@@ -35,7 +35,7 @@ pub(super) trait Inside: Send + Sync + 'static {
         prefix: &str,
         after: Option<&GrainKey>,
         limit: usize,
-    ) -> Result<KeyPage, CallFailure>;
+    ) -> impl Future<Output = Result<KeyPage, CallFailure>> + Send;
     fn deploy(
         &self,
         kind: GrainType,
@@ -77,7 +77,7 @@ impl Inside for Host {
         self.router.delete(id, grain, timeout)
     }
 
-    fn status(&self, grain: &GrainName) -> Result<GrainStatus, CallFailure> {
+    fn status(&self, grain: &GrainName) -> impl Future<Output = Result<GrainStatus, CallFailure>> + Send {
         self.router.status(grain)
     }
 
@@ -91,7 +91,7 @@ impl Inside for Host {
         prefix: &str,
         after: Option<&GrainKey>,
         limit: usize,
-    ) -> Result<KeyPage, CallFailure> {
+    ) -> impl Future<Output = Result<KeyPage, CallFailure>> + Send {
         self.router.list(kind, prefix, after, limit)
     }
 

@@ -86,8 +86,8 @@ impl Modules {
     }
 
     /// A module's bytes, for a host that doesn't have them.
-    pub(crate) fn bytes(&self, module: &ModuleHash) -> Option<Vec<u8>> {
-        self.shared.storage.module(module).ok().flatten()
+    pub(crate) async fn bytes(&self, module: &ModuleHash) -> Option<Vec<u8>> {
+        self.shared.stored(*module).await.ok().flatten()
     }
 }
 
@@ -107,7 +107,7 @@ impl Shared {
         let (_, contract) = self.prepare(module, bytes.clone()).await?;
         let shared = self.clone();
         self.store(move || shared.storage.put_module(&bytes).map(drop)).await?;
-        let at_ms = clock::wall().0;
+        let at_ms = clock::wall_millis();
         for _ in 0..TRIES {
             let current = self.line(&kind).map(|line| line.current());
             if let Some(current) = current.as_ref().filter(|current| current.module == module) {
@@ -197,7 +197,7 @@ impl Shared {
             self.pull(record).await?;
         }
         // Made ready before it's written that it's current: what can't be run here is refused, and asked for again.
-        let bytes = self.storage.module(&record.module).ok().flatten();
+        let bytes = self.stored(record.module).await.ok().flatten();
         let bytes = bytes.ok_or_else(|| missing(record.module))?;
         let (code, contract) = self.prepare(record.module, bytes).await?;
         let (shared, written, of) = (self.clone(), new.clone(), kind.clone());
@@ -223,7 +223,7 @@ impl Shared {
 
     /// Gets a module's bytes, if they aren't here.
     async fn pull(self: &Arc<Self>, record: &ModuleRecord) -> Result<(), CallFailure> {
-        let here = self.storage.module(&record.module);
+        let here = self.stored(record.module).await;
         if here.is_ok_and(|bytes| bytes.is_some()) {
             return Ok(());
         }

@@ -270,7 +270,7 @@ impl Shared {
 
     /// A stored module's code, or what is wrong with it.
     async fn load(&self, module: ModuleHash) -> Result<(Arc<Module>, Contract), String> {
-        let bytes = self.storage.module(&module).map_err(|error| error.to_string())?;
+        let bytes = self.stored(module).await.map_err(|error| error.to_string())?;
         let bytes = bytes.ok_or("its bytes are missing")?;
         self.prepare(module, bytes).await.map_err(|failure| failure.detail)
     }
@@ -305,7 +305,7 @@ impl Shared {
                 .as_ref()
                 .map_or(Revision(last.unwrap_or(0) + 1), |line| line.next()),
             module,
-            at_ms: clock::wall().0,
+            at_ms: clock::wall_millis(),
             follows: follows
                 .or(broken.map(|broken| broken.current.revision))
                 .unwrap_or(Revision(0)),
@@ -353,6 +353,13 @@ impl Shared {
         Ok(deployment)
     }
 
+    /// A module's bytes, read on a thread that may wait for the disk.
+    async fn stored(&self, module: ModuleHash) -> Result<Option<Vec<u8>>, StorageError> {
+        let storage = self.storage.clone();
+        let read = tokio::task::spawn_blocking(move || storage.module(&module));
+        read.await.expect("storage doesn't panic")
+    }
+
     /// Writes on a thread that may wait for the disk.
     async fn store(
         &self,
@@ -392,7 +399,7 @@ impl Shared {
             );
             CallFailure::before(Code::Internal, detail)
         };
-        let bytes = match self.storage.module(&module) {
+        let bytes = match self.stored(module).await {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return Err(lost("its bytes are missing")),
             Err(error) => return Err(lost(&error.to_string())),

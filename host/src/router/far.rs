@@ -81,7 +81,10 @@ impl Router {
             return Some(encode(&Told::Elsewhere(elsewhere)));
         }
         let told = match ask {
-            Ask::Status { kind, key } => Told::Status(self.status_here(&name(&kind, &key)?).ok().map(SentStatus::new)),
+            Ask::Status { kind, key } => {
+                let status = self.status_here(&name(&kind, &key)?).await;
+                Told::Status(status.ok().map(SentStatus::new))
+            }
             Ask::Digest { kind, key } => Told::Digest(self.catalog.digest(&name(&kind, &key)?).await.ok()),
             Ask::Relocate { kind, key, to } => {
                 let cluster = self.catalog.parts.cluster()?;
@@ -95,7 +98,8 @@ impl Router {
                 limit,
             } => {
                 let after = after.and_then(|after| GrainKey::new(&after).ok());
-                let page = self.list_here(&GrainType::new(&kind).ok()?, &prefix, after.as_ref(), limit);
+                let kind = GrainType::new(&kind).ok()?;
+                let page = self.list_here(&kind, &prefix, after.as_ref(), limit).await;
                 let keys = |page: KeyPage| {
                     let is_more = page.next.is_some();
                     (page.keys.iter().map(|key| key.as_str().to_owned()).collect(), is_more)
@@ -136,7 +140,7 @@ impl Router {
 
     pub(super) async fn status_there(&self, cluster: &Handle, grain: &GrainName) -> Result<GrainStatus, CallFailure> {
         let Some(host) = self.holder(cluster, grain).await else {
-            return self.status_here(grain);
+            return self.status_here(grain).await;
         };
         let (kind, key) = (grain.kind.as_str().to_owned(), grain.key.as_str().to_owned());
         match ask(cluster, host, &Ask::Status { kind, key }).await {
@@ -169,7 +173,7 @@ impl Router {
         after: Option<&GrainKey>,
         limit: usize,
     ) -> Result<KeyPage, CallFailure> {
-        let here = self.list_here(kind, prefix, after, limit)?;
+        let here = self.list_here(kind, prefix, after, limit).await?;
         let asked = Ask::List {
             kind: kind.as_str().to_owned(),
             prefix: prefix.to_owned(),

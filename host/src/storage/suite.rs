@@ -6,8 +6,8 @@ use std::time::Duration;
 use granary_core::commit::{Change, Commit, Delta};
 use granary_core::id::{Ballot, CallId, GrainKey, GrainName, GrainType, HostId, Lsn, ModuleHash, Revision, Seq};
 use granary_core::page::{PAGE_SIZE, Patches};
+use granary_core::reply_table::TableTime;
 use granary_core::reply_table::{Outcome, StoredReply};
-use granary_core::time::WallMillis;
 
 use super::*;
 
@@ -270,7 +270,7 @@ fn replies_are_stored_with_their_commit() {
                 call: CallId([n; 16]),
                 fingerprint: [n; 16],
                 client: 1,
-                at: WallMillis(1000),
+                at: TableTime(1000),
                 outcome: Some(Outcome::Value(vec![n; 10])),
             })
         };

@@ -5,14 +5,13 @@ use super::{Activation, Now, Output, Phase};
 use crate::api::{CallFailure, Code, Committed};
 use crate::id::Lsn;
 use crate::message::{Caller, Once, Reply, Request, RestsOn, Token};
-use crate::reply_table::{Outcome, REPLY_LIMIT, StoredReply};
-use crate::time::WallMillis;
+use crate::reply_table::{Outcome, REPLY_LIMIT, StoredReply, TableTime};
 
 impl Activation {
     /// Answers a call that the grain has a stored reply for. Returns whether it had.
     pub(super) fn repeat(&mut self, now: Now, request: &Request, out: &mut Vec<Output>) -> bool {
         let Some(once) = &request.once else { return false };
-        let Some(stored) = self.replies.find(once.call, now.wall) else {
+        let Some(stored) = self.replies.find(once.call, self.reply_clock.at(now.time)) else {
             return false;
         };
         let result = if stored.fingerprint != once.fingerprint {
@@ -134,7 +133,7 @@ impl Activation {
 }
 
 /// What a repeat of this call will get.
-pub(super) fn stored_reply(once: Once, at: WallMillis, outcome: &Outcome) -> StoredReply {
+pub(super) fn stored_reply(once: Once, at: TableTime, outcome: &Outcome) -> StoredReply {
     let stored = StoredReply {
         call: once.call,
         fingerprint: once.fingerprint,

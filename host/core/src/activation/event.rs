@@ -6,7 +6,7 @@ use crate::api::{CallFailure, Durability};
 use crate::id::{Lsn, Revision, Seq};
 use crate::message::{Reply, Request, Token};
 use crate::reply_table::{Outcome, ReplyTable, StoredReply};
-use crate::time::{Time, WallMillis};
+use crate::time::Time;
 
 /// How much an activation takes in and lets run ahead.
 #[derive(Clone, Copy, Debug)]
@@ -47,8 +47,6 @@ impl Default for Limits {
 pub struct Now {
     /// This host's monotonic clock.
     pub time: Time,
-    /// The wall clock, for the age of stored replies.
-    pub wall: WallMillis,
     /// Up to here the commit log is durable.
     pub durable: Lsn,
     /// The revision that is current for the grain's type; 0 when none is known.

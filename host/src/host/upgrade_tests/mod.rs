@@ -36,7 +36,7 @@ fn whatever_fails_on_the_way_the_grain_stays_where_it_was_and_serves() {
             world.deploy(&guest).await;
             assert_eq!(world.add("a", 1).await, of("4", 1));
             assert_eq!(world.get("a").await, of("4", 1));
-            let (found, reason) = world.failure("a").expect("it's told");
+            let (found, reason) = world.failure("a").await.expect("it's told");
             assert_eq!(found, code, "{reason}");
             assert!(reason.starts_with(why), "{reason}");
             assert_eq!(world.sweep().await, (1, 0, 1));
@@ -44,7 +44,7 @@ fn whatever_fails_on_the_way_the_grain_stays_where_it_was_and_serves() {
             // A better revision is another chance.
             world.deploy(&Guest::second()).await;
             assert_eq!(world.get("a").await, of("4", 3));
-            assert_eq!(world.failure("a"), None);
+            assert_eq!(world.failure("a").await, None);
         }
     });
 }
@@ -62,7 +62,7 @@ fn a_save_that_traps_fails_the_move_too() {
         world.add("a", 3).await;
         world.deploy(&Guest::second()).await;
         assert_eq!(world.get("a").await, of("3", 1));
-        assert_eq!(world.failure("a").unwrap().0, Code::Trap);
+        assert_eq!(world.failure("a").await.unwrap().0, Code::Trap);
     });
 }
 
@@ -213,7 +213,7 @@ fn a_deleted_grain_begins_under_the_current_revision() {
         let timeout = Duration::from_secs(10);
         let deleted = world.router.delete(RequestId([1; 16]), grain("a"), timeout).await;
         assert!(deleted.result.is_ok());
-        assert_eq!(world.failure("a"), None);
+        assert_eq!(world.failure("a").await, None);
         assert_eq!(world.add("a", 1).await, of("1", 2));
     });
 }

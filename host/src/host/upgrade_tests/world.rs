@@ -224,8 +224,8 @@ impl World {
         (stored.head.module, Delta::merge(&stored.parts).unwrap())
     }
 
-    pub(super) fn failure(&self, key: &str) -> Option<(Code, String)> {
-        let failure = self.router.status(&grain(key)).unwrap().upgrade_failure?;
+    pub(super) async fn failure(&self, key: &str) -> Option<(Code, String)> {
+        let failure = self.router.status(&grain(key)).await.unwrap().upgrade_failure?;
         Some((failure.code, failure.reason))
     }
 

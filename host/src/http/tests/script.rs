@@ -236,7 +236,7 @@ impl Inside for Script {
         Ok(Some("d1".to_owned()))
     }
 
-    fn status(&self, _: &GrainName) -> Result<GrainStatus, CallFailure> {
+    async fn status(&self, _: &GrainName) -> Result<GrainStatus, CallFailure> {
         Ok(GrainStatus {
             host: HostId([0xcd; 16]),
             exists: true,
@@ -253,7 +253,7 @@ impl Inside for Script {
         })
     }
 
-    fn list(
+    async fn list(
         &self,
         _: &GrainType,
         prefix: &str,

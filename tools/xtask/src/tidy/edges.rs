@@ -49,7 +49,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("http", &["audit", "description", "modules", "router"]),
     ("lib", &[]),
     ("modules", &["clock", "description", "storage", "wasm"]),
-    ("router", &["activation", "cluster", "modules", "threads"]),
+    ("router", &["activation", "cluster", "modules", "storage"]),
     ("snapshot", &[]),
     ("storage", &["threads"]),
     ("telemetry", &[]),
