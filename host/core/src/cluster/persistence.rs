@@ -18,6 +18,8 @@
 //! **Not here:** how files are written (the driver), what the records mean (the other machines), the start ([`recovery`](super::recovery)).
 
 #[cfg(test)]
+mod large;
+#[cfg(test)]
 mod tests;
 
 use std::collections::btree_map::Entry;
