@@ -133,7 +133,7 @@ impl Host {
         let mut tasks = JoinSet::new();
         tasks.spawn(threads::task("replies", parts.release.clone().run()));
         tasks.spawn(threads::task("idle", catalog.clone().evict_idle(config.idle_timeout)));
-        let (station, membership) = enter(&config, &catalog).await?.unzip();
+        let (station, membership) = enter(&config, &catalog, &audit).await?.unzip();
 
         let taken = |error| StartError::Listen(config.listen, error);
         let listener = TcpListener::bind(config.listen).await.map_err(taken)?;
@@ -168,11 +168,12 @@ impl Host {
     }
 
     /// A token with which one more host may join, or why none can.
-    pub fn invitation(&self) -> Result<String, String> {
-        let station = self.station.as_ref();
-        let station = station.ok_or("this host is alone: there is no token with which others could join")?;
-        let token = station.token(INVITATION).map_err(|error| error.to_string())?;
-        Ok(token.to_string())
+    pub fn invitation(&self) -> HostFuture<Result<String, String>> {
+        let station = self.station.clone();
+        Box::pin(async move {
+            let station = station.ok_or("this host is alone: there is no token with which others could join")?;
+            station.token(INVITATION).await
+        })
     }
 
     /// Serves until `shutdown`, then stops: no new requests, running turns to their end, all that grains hold into storage.
@@ -239,6 +240,7 @@ fn check_member(config: &HostConfig) -> Result<(), StartError> {
 async fn enter(
     config: &HostConfig,
     catalog: &Arc<Catalog>,
+    audit: &Arc<Audit>,
 ) -> Result<Option<(Arc<Station>, Arc<Membership>)>, StartError> {
     let Some(cluster) = &config.cluster else {
         tracing::info!(
@@ -251,7 +253,7 @@ async fn enter(
     let opened = membership::open(config, cluster, &catalog.parts, (handle.clone(), inbox)).await;
     let station = Arc::new(opened.map_err(failed)?);
     tracing::info!(address = %station.address(), "other hosts reach this one here");
-    let membership = Membership::new(catalog, &station, handle);
+    let membership = Membership::new(catalog, &station, handle, audit);
     membership.begin().await.map_err(failed)?;
     Ok(Some((station, membership)))
 }

@@ -18,7 +18,15 @@ const THREADS: [&str; 11] = [
     "memory-budget",
     "net",
 ];
-const TASKS: [&str; 6] = ["idle", "net-accept", "net-lane", "net-renewal", "replies", "revisions"];
+const TASKS: [&str; 7] = [
+    "idle",
+    "keys",
+    "net-accept",
+    "net-lane",
+    "net-renewal",
+    "replies",
+    "revisions",
+];
 /// Threads of libraries, and the first one: their work is lost with a request's at most.
 const OTHERS: [&str; 3] = ["granary", "sabotaged", "tokio-rt-worker"];
 /// Those of the store that heads are kept in, which are watched by themselves.

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use granary_tests::seed::{self, Random};
-use granary_tests::{Client, Cluster, Host, Request, built};
+use granary_tests::{Client, Cluster, Host, Request, built, wait};
 
 use crate::writers::{self, Writers};
 
@@ -54,6 +54,40 @@ fn a_token_is_good_for_one_host_and_a_folder_with_state_joins_nothing() {
     alone.set_flags(&["--cluster-listen", "127.0.0.1:0", "--join", &cluster.token()]);
     let said = alone.try_start().unwrap_err();
     assert!(said.contains("join with an empty folder"), "{said}");
+}
+
+/// What has joined never takes itself for a founder, whatever else a crash has left: two configurations of one number would meet.
+#[test]
+fn a_host_that_crashes_while_it_joins_founds_nothing_and_stops_nobody() {
+    let mut cluster = Cluster::start(1);
+    cluster.deploy("counter");
+    let joining = ["--cluster-listen", "127.0.0.1:0", "--join", &cluster.token()];
+    let mut host = Host::prepared(&joining).sabotaged(Some("dead-thread:cluster"));
+    let ended = match host.try_start() {
+        Ok(()) => wait::until("it ends", || host.end()).to_string(),
+        Err(said) => said,
+    };
+    assert!(ended.contains("exit status: 70"), "{ended}");
+    // It wasn't synced.
+    std::fs::remove_file(host.data().join("cluster/hosts")).unwrap();
+    host.sabotage(None);
+    host.start_again();
+    cluster.hosts.push(host);
+    cluster.settle();
+    assert!(!cluster.hosts[0].has_ended() && !cluster.hosts[1].has_ended());
+    assert_eq!(cluster.hosts[1].client().call("counter/a/add", "[1]").integer(), 1);
+}
+
+/// Who starts a host without a token by mistake may start it again with one, as long as there's nothing on it.
+#[test]
+fn a_host_that_nobody_has_joined_and_that_has_nothing_joins_another_cluster() {
+    let mut cluster = Cluster::start(1);
+    let mut host = Host::start_with(&["--cluster-listen", "127.0.0.1:0"]);
+    host.stop();
+    host.join_with(&cluster.token());
+    host.start_again();
+    cluster.hosts.push(host);
+    cluster.settle();
 }
 
 #[test]

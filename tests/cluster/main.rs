@@ -5,9 +5,11 @@
     reason = "a panic is how a test fails; what it prints is shown then"
 )]
 
+mod authority;
 mod bankers;
 mod chaos;
 mod circles;
+mod copied_folders;
 mod dead_threads;
 mod deaths;
 mod deletions;

@@ -85,7 +85,9 @@ impl Cluster {
             Input::Beat(beat) => self.inputs.push_back(protocols::Input::Beat(beat)),
             Input::Open { token, name } => self.open(now, token, &name, files, out),
             Input::Propose { grain, proposal } => self.activations(out, |lives, to| lives.propose(grain, proposal, to)),
-            Input::Read { token, grain, sees } => self.activations(out, |lives, to| lives.read(token, grain, sees, to)),
+            Input::Read { token, grain, by, sees } => {
+                self.activations(out, |lives, to| lives.read(token, grain, (by, sees), to));
+            }
             Input::Close { grain, to } => self.activations(out, |lives, effects| lives.close(grain, to, effects)),
             Input::Edit { token, table } => {
                 let had = self.persistence.table(table).map(|state| state.hash);
@@ -169,7 +171,7 @@ impl Cluster {
             Said::Route(way) => out.push(Output::Route(way)),
             Said::Configured(config) => out.push(Output::Configured(config)),
             Said::Outdated { grain, .. } => self.activations(out, |lives, to| lives.drop_it(grain, to)),
-            Said::Forked { n, host } => out.push(Output::Forked { n, host }),
+            Said::Forked { n, host, is_odd } => out.push(Output::Forked { n, host, is_odd }),
         }
     }
 

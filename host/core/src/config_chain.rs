@@ -17,6 +17,8 @@ pub mod event;
 mod form;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod rivals;
 mod roster;
 #[cfg(test)]
 mod sources;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use granary_core::api::{CallFailure, Code, Committed, Durability};
-use granary_core::id::{GrainType, HostId, Revision, Seq};
+use granary_core::id::{Ballot, GrainType, HostId, Revision, Seq};
 use granary_core::message::{Caller, Reply, Request, RestsOn, Work};
 use granary_core::placement::Policy;
 use granary_core::routing::{Refusal, Travel};
@@ -144,9 +144,10 @@ impl Catalog {
                 ..CallFailure::before(Code::Overloaded, "the host stops: ask again when it's back")
             }));
         };
+        let by = driver.last().map(|(ballot, _)| ballot);
         if parcel.sender.is_some() {
             // Only another host has a way to remember.
-            reply.by = driver.last().map(|(ballot, _)| ballot);
+            reply.by = by;
         }
         match &reply.result {
             Err(failure) if failure.code == Code::Moved => {
@@ -156,15 +157,20 @@ impl Catalog {
                 }
                 Tried::Done(reply)
             }
-            _ if reply.rests_on == RestsOn::State => self.confirm(cluster, parcel, reply).await,
+            _ if reply.rests_on == RestsOn::State => self.confirm(cluster, parcel, by, reply).await,
             _ => Tried::Done(reply),
         }
     }
 
     /// Lets a reply out that rests on the state that is known here: a quorum has to say, after the request came, that nobody else has
     /// committed since. Reads, deletions of what isn't there, stored replies, and failures that tell something of the state are such.
-    async fn confirm(&self, cluster: &Handle, parcel: &Parcel, reply: Reply) -> Tried {
-        let fresh = cluster.read(parcel.grain.id(), reply.seq);
+    async fn confirm(&self, cluster: &Handle, parcel: &Parcel, by: Option<Ballot>, reply: Reply) -> Tried {
+        let fresh = async {
+            match by {
+                Some(by) => cluster.read(parcel.grain.id(), by, reply.seq).await,
+                None => false,
+            }
+        };
         match tokio::time::timeout(self.time_left(parcel), fresh).await {
             Ok(true) => Tried::Done(reply),
             // Nothing was committed here, but a turn that may write may have called others.

@@ -26,6 +26,7 @@ use super::journal::Journal;
 use super::link::{CallError, Link};
 use super::notes::{Edit, Edited, Hear, Note, OpenError, Opened, View, Way};
 use super::office::Office;
+use super::quic::Held;
 use super::reader::Reader;
 use super::wire;
 use crate::clock::Clock;
@@ -34,6 +35,8 @@ use crate::threads;
 
 /// Frames from peers that may wait for the office. Beyond it they are dropped, and sent again by whoever wants an answer.
 const FRAMES_MOST: usize = 4096;
+/// Bytes of records that may wait for the journal's disk; beyond it frames are dropped, which are what most records come of.
+const JOURNAL_BYTES_MOST: u64 = 64 << 20;
 /// The folder for what is kept besides commits.
 pub(crate) const FOLDER: &str = "cluster";
 /// What a host starts its part with.
@@ -50,6 +53,19 @@ pub(crate) struct Start<'a> {
     pub(crate) config: &'a ClusterConfig,
 }
 
+/// What an office is behind with, for others to see.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    /// Frames that wait.
+    pub(super) frames: AtomicUsize,
+    /// Those that were dropped.
+    pub(super) dropped: AtomicU64,
+    /// Bytes of records that aren't in the journal yet.
+    pub(super) journal_bytes: AtomicU64,
+    /// How often the thread took longer than it may until it listened again.
+    pub(super) busy: AtomicU64,
+}
+
 /// The notes on their way to an office that isn't open yet.
 pub(crate) struct Inbox(Receiver<Note>);
 
@@ -57,7 +73,7 @@ pub(crate) struct Inbox(Receiver<Note>);
 #[derive(Clone)]
 pub(crate) struct Handle {
     notes: Sender<Note>,
-    frames: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
     /// The last token of a way that was asked for.
     tokens: Arc<AtomicU64>,
     config: Arc<Mutex<Option<Arc<Config>>>>,
@@ -70,7 +86,7 @@ pub(crate) fn channel_to_office() -> (Handle, Inbox) {
     let (notes, inbox) = channel();
     let handle = Handle {
         notes,
-        frames: Arc::new(AtomicUsize::new(0)),
+        counts: Arc::default(),
         tokens: Arc::default(),
         config: Arc::default(),
         others: Arc::default(),
@@ -108,13 +124,13 @@ pub(crate) fn open(start: Start<'_>, handle: &Handle, inbox: Inbox) -> Result<Jo
     handle.link.get_or_init(|| link.clone());
     let mut office = Office::new(cluster, (files, reader), link, clock, handle.config.clone());
     office.give(now, Input::Start { founds });
-    let frames = handle.frames.clone();
+    let counts = handle.counts.clone();
     let inbox = inbox.0;
     let runtime = tokio::runtime::Handle::current();
     let thread = threads::start("cluster", move || {
         // Drivers that hear of news start tasks.
         let _inside = runtime.enter();
-        office.run(&inbox, &frames);
+        office.run(&inbox, &counts);
     })?;
     Ok(thread)
 }
@@ -150,12 +166,22 @@ fn open_journal(data: &Path, handle: &Handle, visit: &mut dyn FnMut(Record)) -> 
 
 impl Handle {
     /// A frame of a peer.
-    pub(crate) fn frame(&self, from: HostId, frame: Bytes) {
-        if self.frames.fetch_add(1, Ordering::Relaxed) < FRAMES_MOST {
-            self.note(Note::Frame { from, frame });
-        } else {
-            self.frames.fetch_sub(1, Ordering::Relaxed);
+    pub(super) fn frame(&self, from: HostId, frame: Bytes, held: Held) {
+        let is_behind = self.counts.journal_bytes.load(Ordering::Relaxed) > JOURNAL_BYTES_MOST;
+        if !is_behind && self.counts.frames.fetch_add(1, Ordering::Relaxed) < FRAMES_MOST {
+            let _held = held;
+            self.note(Note::Frame { from, frame, _held });
+            return;
         }
+        if !is_behind {
+            self.counts.frames.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What the office's thread is behind with.
+    pub(super) fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     /// Membership has changed its mind.
@@ -202,11 +228,11 @@ impl Handle {
         answer.await.unwrap_or(false)
     }
 
-    /// Waits until a quorum has said that nothing was committed that a reader who has seen `sees` doesn't know; false when the activation is
-    /// over.
-    pub(crate) async fn read(&self, grain: GrainId, sees: Seq) -> bool {
+    /// Waits until a quorum has said that nothing was committed that a reader who has seen `sees` doesn't know; false when the activation that
+    /// has served it, under the ballot `by`, is over.
+    pub(crate) async fn read(&self, grain: GrainId, by: Ballot, sees: Seq) -> bool {
         let (reply, answer) = oneshot::channel();
-        self.note(Note::Read { grain, sees, reply });
+        self.note(Note::Read { grain, by, sees, reply });
         answer.await.unwrap_or(false)
     }
 

@@ -11,9 +11,11 @@
 
 mod config;
 mod copies;
+mod entry;
 mod files;
 mod handle;
 mod journal;
+mod keys;
 mod link;
 mod members;
 mod notes;
@@ -26,10 +28,11 @@ mod tests;
 mod wire;
 
 pub use config::ClusterConfig;
+pub(crate) use entry::was_in_one;
 pub(crate) use handle::{Handle, Inbox, channel_to_office};
 pub(crate) use link::CallError;
 pub(crate) use notes::{Edited, Hear, News, OpenError, Way};
 pub(crate) use quic::{Answered, Answering, Joining};
-pub(crate) use station::{Answerer, Station, StationCounts, StationError, StationSettings, was_in_one};
+pub(crate) use station::{Answerer, Station, StationCounts, StationError, StationSettings};
 pub use station::{ClusterView, HostView};
 pub(crate) use wire::{Topic, decode, encode, question, topic_of};

@@ -13,6 +13,7 @@ use granary_core::replication::messages::{Accepted, CommitHash, State};
 use granary_core::routing::{self, Errand, Travel};
 use tokio::sync::oneshot;
 
+use super::quic::Held;
 use crate::storage::Stored;
 
 /// What an activation hears. Called on the office's thread: must be quick.
@@ -63,6 +64,8 @@ pub(super) enum Note {
     Frame {
         from: HostId,
         frame: bytes::Bytes,
+        /// Its share of what may wait, given back when it's taken.
+        _held: Held,
     },
     Durable,
     /// For the machine, as it is; nobody waits for an answer.
@@ -85,6 +88,7 @@ pub(super) enum Note {
     },
     Read {
         grain: GrainId,
+        by: Ballot,
         sees: Seq,
         reply: oneshot::Sender<bool>,
     },

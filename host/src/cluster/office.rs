@@ -7,7 +7,7 @@
 //! **Not here:** rules (the machine), how frames travel (`link`).
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 
 use super::copies::stored_of;
 use super::files::Files;
+use super::handle::Counts;
 use super::link::Link;
 use super::notes::{Edit, Hear, Note, OpenError, Opened, View, Way};
 use super::reader::Reader;
@@ -34,6 +35,8 @@ use crate::threads;
 const BATCH: usize = 256;
 /// Frames above this go the way of long ones.
 const LONG_FRAME: usize = 64 << 10;
+/// A round that takes longer than this is counted: ballots that aren't renewed in time end activations.
+const BUSY_NANOS: u64 = 100_000_000;
 /// How long nothing may be due, so that a stopped host is noticed.
 const REST: Duration = Duration::from_millis(500);
 
@@ -94,7 +97,7 @@ impl Office {
     }
 
     /// Takes notes until it's told to stop.
-    pub(super) fn run(mut self, notes: &Receiver<Note>, frames: &AtomicUsize) {
+    pub(super) fn run(mut self, notes: &Receiver<Note>, counts: &Counts) {
         self.flush();
         loop {
             let now = self.clock.time();
@@ -108,6 +111,7 @@ impl Office {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
+            let began = self.clock.time();
             for taken in 0..BATCH {
                 let Some(note) = next else { break };
                 if matches!(note, Note::Stop) {
@@ -115,7 +119,7 @@ impl Office {
                     return;
                 }
                 if matches!(note, Note::Frame { .. }) {
-                    frames.fetch_sub(1, Ordering::Relaxed);
+                    counts.frames.fetch_sub(1, Ordering::Relaxed);
                 }
                 self.take(note);
                 next = if taken + 1 < BATCH { notes.try_recv().ok() } else { None };
@@ -125,8 +129,13 @@ impl Office {
                 self.give(now, Input::Wake);
             }
             self.flush();
-            let is_long = self.files.journal.is_long();
+            let journal = &self.files.journal;
+            counts.journal_bytes.store(journal.waiting(), Ordering::Relaxed);
+            let is_long = journal.is_long();
             self.cluster.tidy(is_long, &mut self.files);
+            if self.clock.time().nanos_since(began) > BUSY_NANOS {
+                counts.busy.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 
@@ -143,7 +152,7 @@ impl Office {
     fn take(&mut self, note: Note) {
         let now = self.clock.time();
         match note {
-            Note::Frame { from, frame } => match wire::unframe(&frame) {
+            Note::Frame { from, frame, _held } => match wire::unframe(&frame) {
                 None => tracing::warn!(%from, bytes = frame.len(), "a frame can't be read: another release?"),
                 Some(messages) => {
                     for message in messages {
@@ -173,10 +182,11 @@ impl Office {
                 // Whoever asked may have gone.
                 let _ = reply.send(self.cluster.has(grain, last));
             }
-            Note::Read { grain, sees, reply } => {
+            Note::Read { grain, by, sees, reply } => {
                 let token = self.token();
                 self.readers.insert(token, reply);
-                self.give(now, Input::Read { token, grain, sees });
+                let read = Input::Read { token, grain, by, sees };
+                self.give(now, read);
             }
             Note::Route { errand, reply } => {
                 self.ways.insert(errand.token, reply);
@@ -255,9 +265,12 @@ impl Office {
             Output::Unsound { from } => {
                 tracing::error!(%from, "a peer sends a commit that isn't what it is said to be: it isn't taken");
             }
-            Output::Forked { n, host } => {
-                tracing::error!(n = n.0, %host, "two configurations of one number: a copied data folder, or a fault; this host stops");
-                std::process::exit(threads::EXIT_CODE);
+            Output::Forked { n, host, is_odd } => {
+                tracing::error!(n = n.0, %host, "two configurations of one number: a copied data folder, or a fault; that host isn't listened to");
+                if is_odd {
+                    tracing::error!("most of this host's voters have another configuration: it stops");
+                    std::process::exit(threads::EXIT_CODE);
+                }
             }
         }
         None

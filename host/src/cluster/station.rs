@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,15 +18,17 @@ use granary_core::id::HostId;
 use granary_core::membership::{self, Standing};
 use granary_core::placement::Beat;
 use granary_core::slot::SLOTS;
+use tokio::task::JoinSet;
 
 use super::config::ClusterConfig;
+use super::entry::{enter, was_in_one};
 use super::handle::{self, FOLDER, Handle, Inbox, Start};
-use super::journal;
+use super::keys::Keys;
 use super::members::{self, Members, keep_book, read_book};
 use super::notes::View;
 use super::quic::{
-    Answered, Answering, Authority, AuthorityError, Events, JoinError, JoinToken, Joining, NoToken, Quic, QuicSettings,
-    TrafficBytes, join,
+    Answered, Answering, Authority, AuthorityError, Events, Held, JoinError, Joining, Origin, Quic, QuicSettings,
+    TrafficBytes,
 };
 use crate::clock::Clock;
 use crate::storage::{Storage, StorageError};
@@ -41,7 +44,7 @@ pub(crate) trait Answerer: Send + Sync {
     /// What becomes of a question.
     fn answer(&self, from: HostId, question: Bytes) -> Answering;
     /// Another host is about to join: comes back when this one takes part in the cluster, or can't.
-    fn joins(&self) -> Joining;
+    fn joins(&self, host: HostId, from: SocketAddr) -> Joining;
 }
 
 /// What a host starts its part with.
@@ -50,6 +53,8 @@ pub(crate) struct StationSettings {
     pub(crate) config: ClusterConfig,
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) clock: Clock,
+    /// Bytes of others' frames, questions and answers that are held at a time, each.
+    pub(crate) memory: u64,
     /// This host's figures.
     pub(crate) beat: Box<dyn Fn() -> Beat + Send>,
 }
@@ -113,6 +118,7 @@ pub(crate) struct Station {
     /// Once it takes part.
     members: Arc<OnceLock<Members>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    tasks: Mutex<JoinSet<()>>,
 }
 
 /// What taking part needs.
@@ -127,6 +133,12 @@ pub(crate) struct StationCounts {
     pub(crate) sent: u64,
     pub(crate) received: u64,
     pub(crate) refused: u64,
+    pub(crate) half_open: u64,
+    pub(crate) held_bytes: u64,
+    pub(crate) waiting_bytes: u64,
+    pub(crate) dropped_frames: u64,
+    pub(crate) journal_bytes: u64,
+    pub(crate) busy: u64,
     pub(crate) others: u64,
     pub(crate) configuration: u64,
 }
@@ -184,19 +196,28 @@ impl Station {
     /// address. Takes part in nothing yet.
     pub(crate) async fn open(settings: StationSettings, handle: Handle, inbox: Inbox) -> Result<Station, StationError> {
         let StationSettings {
-            data, config, storage, ..
+            data,
+            config,
+            storage,
+            memory,
+            ..
         } = &settings;
         let (folder, me) = (data.join(FOLDER), storage.host());
         std::fs::create_dir_all(&folder)?;
-        let authority = enter(&folder, config, &**storage).await?;
-        // Whoever has joined knows the others by the book; a founder has none until its first configuration is written.
-        let founds = read_book(&folder).is_empty().then(|| Member {
+        let identity = enter(data, config, &**storage).await?;
+        let authority = Authority::open(&folder)?;
+        if read_book(&folder).is_empty() && !identity.hosts.is_empty() {
+            keep_book(&folder, identity.hosts.iter().copied())?;
+        }
+        // Only the first host of a cluster begins a configuration, and only until it knows others.
+        let is_first = identity.origin == Origin::Founded && read_book(&folder).is_empty();
+        let founds = is_first.then(|| Member {
             host: me,
             weight: config.weight,
             zone: config.zone.clone(),
         });
         let is_unknown = founds.is_some() && !was_in_one(data);
-        let cluster = authority.cluster;
+        let cluster = identity.cluster;
         let (draw, log) = (drawn()?, storage.clone());
         let quic = Quic::bind(QuicSettings {
             listen: config.listen,
@@ -205,8 +226,10 @@ impl Station {
             incarnation: storage.incarnation(),
             draw,
             durable: Box::new(move || log.durable()),
+            identity,
             authority,
             folder,
+            memory: *memory,
         })?;
         Ok(Station {
             me,
@@ -218,6 +241,7 @@ impl Station {
             rest: Mutex::new(Some(Rest { settings, inbox })),
             members: Arc::default(),
             threads: Mutex::default(),
+            tasks: Mutex::default(),
         })
     }
 
@@ -249,6 +273,7 @@ impl Station {
             storage,
             clock,
             beat,
+            memory: _,
         } = settings;
         let seed = drawn()?;
         let start = Start {
@@ -276,6 +301,7 @@ impl Station {
             beat,
         })?;
         self.members.get_or_init(|| members);
+        self.spawn("keys", self.keys().keep_up(self.me));
         self.threads
             .lock()
             .expect("no panic under this lock")
@@ -309,9 +335,33 @@ impl Station {
         self.quic.advertised()
     }
 
-    /// Lets one host join, for a time.
-    pub(crate) fn token(&self, holds: Duration) -> std::io::Result<JoinToken> {
-        self.quic.token(holds)
+    /// Lets one host join, for a time: a word to start it with.
+    pub(crate) async fn token(&self, holds: Duration) -> Result<String, String> {
+        self.keys().token(holds).await
+    }
+
+    /// Has the cluster go over to a new authority. How many hosts have.
+    pub(crate) async fn rotate(&self) -> Result<usize, String> {
+        self.keys().rotate(self.me).await
+    }
+
+    /// Answers what another host asks about who can let hosts in. Nothing when it can't be read.
+    pub(crate) fn answer_keys(&self, from: HostId, asked: &Bytes) -> Option<Bytes> {
+        self.keys().answer(from, asked)
+    }
+
+    /// Runs a task until it ends or the host stops. One that panics ends the host.
+    pub(crate) fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock().expect("no panic under this lock");
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(threads::task(name, task));
+    }
+
+    fn keys(&self) -> Keys {
+        Keys {
+            quic: self.quic.clone(),
+            office: self.handle.clone(),
+        }
     }
 
     /// Asks the others to go on without this host.
@@ -342,11 +392,19 @@ impl Station {
     /// What `/metrics` shows.
     pub(crate) fn counts(&self) -> StationCounts {
         let TrafficBytes { sent, received } = self.quic.bytes();
+        let (held_bytes, waiting_bytes, dropped) = self.quic.memory();
+        let office = self.handle.counts();
         let members = self.seen();
         StationCounts {
             sent,
             received,
             refused: self.quic.refusals(),
+            half_open: self.quic.half_open() as u64,
+            held_bytes,
+            waiting_bytes,
+            dropped_frames: dropped + office.dropped.load(Ordering::Relaxed),
+            journal_bytes: office.journal_bytes.load(Ordering::Relaxed),
+            busy: office.busy.load(Ordering::Relaxed),
             others: members.members().filter(|member| member.standing.is_active()).count() as u64,
             configuration: self.config().map_or(0, |config| config.n.0),
         }
@@ -423,6 +481,7 @@ impl Station {
 
     /// Stops hearing and ends the threads, after everything that writes.
     pub(crate) fn stop(&self) {
+        self.tasks.lock().expect("no panic under this lock").abort_all();
         if let Some(members) = self.members.get() {
             members.stop();
         }
@@ -470,53 +529,6 @@ fn drawn() -> std::io::Result<u64> {
     Ok(u64::from_le_bytes(drawn))
 }
 
-/// Whether a data folder is of a host that has taken part in a cluster.
-pub(crate) fn was_in_one(data: &std::path::Path) -> bool {
-    let folder = data.join(FOLDER);
-    folder.join(journal::NAME).exists() || !read_book(&folder).is_empty()
-}
-
-/// The authority of the cluster that this host is in, or gets into now.
-async fn enter(
-    folder: &std::path::Path,
-    config: &ClusterConfig,
-    storage: &dyn Storage,
-) -> Result<Authority, StationError> {
-    if let Some(authority) = Authority::open(folder)? {
-        if config.join.is_some() {
-            tracing::info!(cluster = %authority.cluster, "this host is in a cluster already: the join token isn't used");
-        }
-        return Ok(authority);
-    }
-    let authority = match &config.join {
-        Some(token) => {
-            let token: JoinToken = token
-                .parse()
-                .map_err(|error: NoToken| StationError::Token(error.to_string()))?;
-            if has_state(storage)? {
-                return Err(StationError::HasState);
-            }
-            let welcome = join(&token, storage.host()).await.map_err(StationError::Join)?;
-            keep_book(folder, welcome.hosts.iter().copied())?;
-            welcome.authority
-        }
-        None => {
-            let mut id = [0; 16];
-            getrandom::fill(&mut id).map_err(|error| std::io::Error::other(error.to_string()))?;
-            tracing::info!(cluster = %ClusterId(id), "a new cluster");
-            Authority::found(ClusterId(id))?
-        }
-    };
-    authority.keep(folder)?;
-    Ok(authority)
-}
-
-fn has_state(storage: &dyn Storage) -> Result<bool, StorageError> {
-    let mut found = !storage.revisions()?.is_empty();
-    storage.each(&mut |_, head| found |= !head.deleted)?;
-    Ok(found)
-}
-
 /// Passes on what comes from others.
 struct Ears {
     handle: Handle,
@@ -527,8 +539,8 @@ struct Ears {
 }
 
 impl Events for Ears {
-    fn frame(&self, from: HostId, frame: Bytes) {
-        self.handle.frame(from, frame);
+    fn frame(&self, from: HostId, frame: Bytes, held: Held) {
+        self.handle.frame(from, frame, held);
     }
 
     fn datagram(&self, from: HostId, datagram: Bytes) {
@@ -543,8 +555,8 @@ impl Events for Ears {
         }
     }
 
-    fn joins(&self) -> Joining {
-        let ready = self.runtime.spawn(self.answerer.joins());
+    fn joins(&self, host: HostId, from: SocketAddr) -> Joining {
+        let ready = self.runtime.spawn(self.answerer.joins(host, from));
         Box::pin(async move { ready.await.unwrap_or_else(|_| Err("it stops".to_owned())) })
     }
 

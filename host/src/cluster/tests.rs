@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use super::handle::{Start, open};
 use super::link::{Answer, Link};
 use super::notes::{Edit, Opened};
+use super::quic::Held;
 use super::*;
 use crate::clock::Clock;
 use crate::storage::{SledStorage, Storage, StorageConfig};
@@ -40,7 +41,7 @@ impl Link for Wire {
             && !dead.contains(&self.me)
             && let Some(handle) = self.net.hosts.read().unwrap().get(&to)
         {
-            handle.frame(self.me, frame);
+            handle.frame(self.me, frame, Held::nothing());
         }
     }
 
@@ -243,7 +244,7 @@ async fn what_was_committed_is_served_by_another_host_when_the_first_is_dead() {
     let opened = sides[0].handle.open(&grain, ear.clone()).await.unwrap();
     assert!(opened.head.is_none() && opened.state.is_none());
     let last = write(&sides[0], &grain, &ear, &opened, 20).await;
-    assert!(sides[0].handle.read(grain.id(), Seq(20)).await);
+    assert!(sides[0].handle.read(grain.id(), opened.ballot, Seq(20)).await);
 
     let held = sides[1].handle.open(&grain, Arc::new(Ear::default())).await;
     assert_eq!(held.err(), Some(OpenError::Held(sides[0].id)));

@@ -30,6 +30,8 @@ pub(crate) enum Topic {
     Revisions = 2,
     /// What is to be seen of grains and hosts.
     Views = 3,
+    /// Who can let hosts in.
+    Keys = 4,
 }
 
 /// A question on a topic.
@@ -44,6 +46,7 @@ pub(crate) fn topic_of(question: &Bytes) -> Option<(Topic, Bytes)> {
         1 => Topic::Grains,
         2 => Topic::Revisions,
         3 => Topic::Views,
+        4 => Topic::Keys,
         _ => return None,
     };
     Some((topic, question.slice(1..)))

@@ -67,7 +67,7 @@ pub(super) const UPGRADE_FIGURES: [Figure<u64>; 1] = [(
 )];
 
 /// What `/metrics` shows of the cluster.
-pub(super) const CLUSTER_FIGURES: [Figure<StationCounts>; 5] = [
+pub(super) const CLUSTER_FIGURES: [Figure<StationCounts>; 11] = [
     (
         "granary_cluster_sent_bytes_total",
         "Bytes of UDP sent to other hosts.",
@@ -82,6 +82,36 @@ pub(super) const CLUSTER_FIGURES: [Figure<StationCounts>; 5] = [
         "granary_cluster_refused_connections_total",
         "Connections of strangers, or of hosts that aren't who they say, that were refused.",
         |counts| counts.refused,
+    ),
+    (
+        "granary_cluster_half_open_connections",
+        "Connections of which it isn't known yet whose they are.",
+        |counts| counts.half_open,
+    ),
+    (
+        "granary_cluster_held_bytes",
+        "Bytes of other hosts' frames, questions and answers that are in memory.",
+        |counts| counts.held_bytes,
+    ),
+    (
+        "granary_cluster_waiting_bytes",
+        "Bytes of frames that wait to be sent to other hosts.",
+        |counts| counts.waiting_bytes,
+    ),
+    (
+        "granary_cluster_dropped_frames_total",
+        "Frames to or from other hosts that were dropped since too many waited; they are asked for again.",
+        |counts| counts.dropped_frames,
+    ),
+    (
+        "granary_cluster_journal_waiting_bytes",
+        "Bytes of promises and votes that aren't on the disk yet.",
+        |counts| counts.journal_bytes,
+    ),
+    (
+        "granary_cluster_busy_total",
+        "Times that the thread which decides on this host's part in its cluster was busy for more than 100 ms.",
+        |counts| counts.busy,
     ),
     ("granary_cluster_other_hosts", "Other hosts that answer.", |counts| {
         counts.others

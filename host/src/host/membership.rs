@@ -4,10 +4,12 @@
 
 mod founding;
 
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
 use granary_core::id::{HostId, Lsn};
+use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
@@ -15,6 +17,7 @@ use super::figures::CLUSTER_FIGURES;
 use super::load::Load;
 use super::revisions::Follower;
 use crate::activation::{Catalog, Parts, Release};
+use crate::audit::{Audit, Entry};
 use crate::cluster::{
     Answered, Answerer, Answering, ClusterConfig, Handle, Inbox, Joining, Station, StationError, StationSettings,
     Topic, topic_of,
@@ -48,6 +51,9 @@ impl DurableSink for Sinks {
     }
 }
 
+/// Bytes of other hosts' messages of each kind that any host may hold: enough for several calls with long arguments.
+const MESSAGES_LEAST: u64 = 16 << 20;
+
 /// Takes the network's address and gets hold of the cluster's authority.
 pub(super) async fn open(
     config: &HostConfig,
@@ -61,6 +67,7 @@ pub(super) async fn open(
         config: cluster.clone(),
         storage: parts.storage.clone(),
         clock: parts.clock,
+        memory: (parts.budget.view().limit / 16).max(MESSAGES_LEAST),
         beat: Box::new(move || load.beat()),
     };
     Station::open(settings, handle, inbox).await
@@ -70,6 +77,7 @@ pub(super) async fn open(
 pub(super) struct Membership {
     catalog: Arc<Catalog>,
     station: Arc<Station>,
+    audit: Arc<Audit>,
     handle: Handle,
     router: Router,
     /// Keeps up with what other hosts deploy, once this host takes part.
@@ -80,19 +88,44 @@ pub(super) struct Membership {
 
 impl Membership {
     /// Hears nobody yet.
-    pub(super) fn new(catalog: &Arc<Catalog>, station: &Arc<Station>, handle: Handle) -> Arc<Membership> {
+    pub(super) fn new(
+        catalog: &Arc<Catalog>,
+        station: &Arc<Station>,
+        handle: Handle,
+        audit: &Arc<Audit>,
+    ) -> Arc<Membership> {
         let watched = station.clone();
         let metrics = &catalog.parts.metrics;
         metrics.watch(&CLUSTER_FIGURES, move || watched.counts());
         Arc::new_cyclic(|this| Membership {
             catalog: catalog.clone(),
             station: station.clone(),
+            audit: audit.clone(),
             handle,
             router: Router::new(catalog.clone(), Some(station.clone())),
             follower: OnceLock::new(),
             tasks: Mutex::default(),
             this: this.clone(),
         })
+    }
+
+    /// A host that joins is in the audit log. One that can't be written down isn't let in.
+    async fn write_down(&self, host: HostId, from: SocketAddr) -> Result<(), String> {
+        let audit = self.audit.clone();
+        let write = move || {
+            audit.write(&Entry {
+                request_id: None,
+                by: format!("host {host}"),
+                from: from.ip().to_canonical().to_string(),
+                act: "join",
+                about: Value::Null,
+                outcome: "done",
+            })
+        };
+        let written = tokio::task::spawn_blocking(write)
+            .await
+            .map_err(|error| error.to_string())?;
+        written.map_err(|error| format!("the audit log can't be written: {error}"))
     }
 
     /// Ends what goes on for other hosts' sake.
@@ -117,6 +150,12 @@ impl Answerer for Membership {
                 let follower = follower.clone();
                 Box::pin(async move { answered(follower.answer(&asked).await) })
             }
+            Topic::Keys => {
+                let station = self.station.clone();
+                // It may write files, and wait for them.
+                let answer = tokio::task::spawn_blocking(move || station.answer_keys(from, &asked));
+                Box::pin(async move { answer.await.map_or(Answered::Lost, answered) })
+            }
             Topic::Views => {
                 let router = self.router.clone();
                 Box::pin(async move { answered(router.answer(&asked).await) })
@@ -124,13 +163,12 @@ impl Answerer for Membership {
         }
     }
 
-    fn joins(&self) -> Joining {
+    fn joins(&self, host: HostId, from: SocketAddr) -> Joining {
         let membership = self.this.upgrade();
         Box::pin(async move {
-            match membership {
-                Some(membership) => membership.found().await,
-                None => Err("it stops".to_owned()),
-            }
+            let membership = membership.ok_or("it stops")?;
+            membership.found().await?;
+            membership.write_down(host, from).await
         })
     }
 }

@@ -32,6 +32,7 @@ pub(super) fn routes<H: Inside>(api: Arc<Api<H>>) -> Router {
         )
         .route("/v1/cluster", get(cluster::view::<H>))
         .route("/v1/cluster/token", post(cluster::token::<H>))
+        .route("/v1/cluster/rotate", post(cluster::rotate::<H>))
         .route("/v1/cluster/drain", post(cluster::drain::<H>))
         .route("/v1/cluster/move", post(cluster::relocate::<H>))
         .route("/healthz", get(healthz))

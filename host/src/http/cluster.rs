@@ -115,8 +115,11 @@ pub(super) async fn token<H: Inside>(
     Extension(caller): Extension<Caller>,
     body: Bytes,
 ) -> Response {
-    let token = holds(&body).and_then(|holds| Ok((api.inside.token(holds)?, holds)));
-    match token {
+    let token = async {
+        let holds = holds(&body)?;
+        Ok::<_, Refusal>((api.inside.token(holds).await?, holds))
+    };
+    match token.await {
         Ok((token, holds)) => {
             let about = About(json!({ "valid_s": holds.as_secs() }));
             (
@@ -152,6 +155,14 @@ fn holds(body: &[u8]) -> Result<Duration, Refusal> {
 pub(super) async fn drain<H: Inside>(State(api): Shared<H>, Extension(caller): Extension<Caller>) -> Response {
     match api.inside.drain() {
         Ok(()) => (StatusCode::ACCEPTED, Json(json!({ "draining": true }))).into_response(),
+        Err(failure) => refuse(failure.into(), &caller),
+    }
+}
+
+/// `POST /v1/cluster/rotate`: the cluster goes over to a new authority.
+pub(super) async fn rotate<H: Inside>(State(api): Shared<H>, Extension(caller): Extension<Caller>) -> Response {
+    match api.inside.rotate().await {
+        Ok(hosts) => Json(json!({ "rotated": true, "hosts": hosts })).into_response(),
         Err(failure) => refuse(failure.into(), &caller),
     }
 }

@@ -57,7 +57,8 @@ pub(super) trait Inside: Send + Sync + 'static {
     -> impl Future<Output = LogPage> + Send;
     fn cluster(&self) -> impl Future<Output = Option<ClusterView>> + Send;
     fn ready(&self) -> impl Future<Output = Result<(), &'static str>> + Send;
-    fn token(&self, holds: Duration) -> Result<String, CallFailure>;
+    fn token(&self, holds: Duration) -> impl Future<Output = Result<String, CallFailure>> + Send;
+    fn rotate(&self) -> impl Future<Output = Result<usize, CallFailure>> + Send;
     fn drain(&self) -> Result<(), CallFailure>;
     fn relocate(&self, grain: &GrainName, to: HostId) -> impl Future<Output = Result<u64, CallFailure>> + Send;
 }
@@ -158,8 +159,12 @@ impl Inside for Host {
         self.router.ready()
     }
 
-    fn token(&self, holds: Duration) -> Result<String, CallFailure> {
+    fn token(&self, holds: Duration) -> impl Future<Output = Result<String, CallFailure>> + Send {
         self.router.token(holds)
+    }
+
+    fn rotate(&self) -> impl Future<Output = Result<usize, CallFailure>> + Send {
+        self.router.rotate()
     }
 
     fn drain(&self) -> Result<(), CallFailure> {

@@ -7,7 +7,7 @@
 //! | `/v1/grains/{type}` | GET | `grains` |
 //! | `/v1/modules`, `/v1/modules/{type}` | GET, PUT | `modules` |
 //! | `/v1/modules/{type}/rollback`, `.../upgrade` | POST, GET | `upgrades` |
-//! | `/v1/cluster`, `/v1/cluster/token`, `.../drain`, `.../move` | GET, POST | `cluster` |
+//! | `/v1/cluster`, `/v1/cluster/token`, `.../rotate`, `.../drain`, `.../move` | GET, POST | `cluster` |
 //! | `/healthz`, `/readyz`, `/metrics` | GET | `admin` |
 //! | `/v1/logs` | GET | `logs` |
 //! | `/v1/openapi.json`, `/` | GET: not built yet, and says so | `admin` |

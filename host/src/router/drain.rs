@@ -17,7 +17,6 @@ use super::Router;
 use super::far;
 use crate::activation::{Catalog, Driver};
 use crate::cluster::{ClusterView, Handle, Station};
-use crate::threads;
 
 /// Grains that are on their way at a time.
 const PARALLEL: usize = 16;
@@ -31,11 +30,15 @@ impl Router {
     }
 
     /// Lets one more host join within that time: a word to start it with.
-    pub fn token(&self, holds: Duration) -> Result<String, CallFailure> {
-        let token = self.station()?.token(holds);
-        token
-            .map(|token| token.to_string())
-            .map_err(|error| CallFailure::before(Code::Quota, error.to_string()))
+    pub async fn token(&self, holds: Duration) -> Result<String, CallFailure> {
+        let token = self.station()?.token(holds).await;
+        token.map_err(|why| CallFailure::before(Code::Quota, why))
+    }
+
+    /// Has the cluster go over to a new authority. How many hosts have.
+    pub async fn rotate(&self) -> Result<usize, CallFailure> {
+        let rotated = self.station()?.rotate().await;
+        rotated.map_err(|why| CallFailure::before(Code::NoQuorum, why))
     }
 
     /// Begins to move everything off this host; goes on in the background, and doesn't begin twice.
@@ -51,7 +54,7 @@ impl Router {
         };
         if !catalog.parts.draining.swap(true, Ordering::AcqRel) {
             tracing::info!("draining");
-            tokio::spawn(threads::task("drain", drain(catalog, cluster, station)));
+            station.spawn("drain", drain(catalog, cluster, station.clone()));
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! A host that breaks a promise on purpose: what the tests of durability say of it proves that they could fail.
 //!
-//! `sabotaged up --data DIR --listen ADDR [--dirty-tracking HOW] [--cluster-listen ADDR] [--cluster-advertise ADDR]` serves as `granary up` does, with the fault that
+//! `sabotaged up --data DIR --listen ADDR [--dirty-tracking HOW] [--cluster-listen ADDR] [--cluster-advertise ADDR] [--join TOKEN]` serves as `granary up` does, with the fault that
 //! `GRANARY_SABOTAGE` names. A program of its own, so that the product has no such switch.
 #![allow(clippy::print_stdout, reason = "whoever started it waits for the line on stdout")]
 
@@ -43,8 +43,11 @@ fn settings() -> Result<HostConfig, String> {
                 Some(cluster) => cluster.advertise = Some(address(&value)?),
                 None => return Err("--cluster-listen comes first".to_owned()),
             },
-            // It has joined before it was sabotaged.
-            "--join" | "--cluster-join-after" => {}
+            "--join" => match &mut config.cluster {
+                Some(cluster) => cluster.join = Some(value),
+                None => return Err("--cluster-listen comes first".to_owned()),
+            },
+            "--cluster-join-after" => {}
             "--dirty-tracking" if value == "compare" => config.snapshot.choice = Choice::Compare,
             "--dirty-tracking" => config.snapshot.choice = Choice::Userfaultfd,
             _ => return Err(format!("unknown: {flag}")),

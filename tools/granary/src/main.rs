@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
 mod address;
+mod authority;
 mod build;
 mod call;
 mod client;
@@ -66,6 +67,8 @@ enum Verb {
     Status(status::Status),
     /// Prints a join token, good for one host
     Token(token::Token),
+    /// Renews what hosts of a cluster believe each other by
+    Authority(authority::Authority),
     /// Moves everything off a host; it can be stopped when this returns
     Drain(drain::Drain),
     /// Moves a grain to another host of the cluster
@@ -141,6 +144,7 @@ fn main() -> ExitCode {
         Verb::Rm(rm) => rm.run(),
         Verb::Status(status) => status.run(),
         Verb::Token(token) => token.run(),
+        Verb::Authority(authority) => authority.run(),
         Verb::Drain(drain) => drain.run(),
         Verb::Move(relocate) => relocate.run(),
         Verb::CompileChild => return granary_host::wasm::compile_child(),
@@ -182,6 +186,7 @@ mod tests {
             "granary repair --data d --yes --json",
             "granary rm counter/a",
             "granary token --data d --valid 10m",
+            "granary authority rotate --host http://h:1",
             "granary status --json",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");

@@ -150,7 +150,7 @@ async fn serve(config: HostConfig, print_token: bool) -> Result<(), Failure> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| refused(&error))?;
     let host = Host::start(config).await.map_err(|error| refused(&error))?;
     if print_token {
-        let token = host.invitation().map_err(Failure::Refused)?;
+        let token = host.invitation().await.map_err(Failure::Refused)?;
         println!("join with: granary up --join {token}");
     }
     println!("granary ready {}", host.url());

@@ -18,7 +18,7 @@ use super::event::{Edited, News, OpenError, Opened, Output};
 use super::persistence::{Persistence, TABLE};
 use super::protocols;
 use crate::commit::NOTHING;
-use crate::id::{GrainId, HostId, Seq};
+use crate::id::{Ballot, GrainId, HostId, Seq};
 use crate::message::Token;
 use crate::replication::messages::{Accepted, CommitHash, Payload, Proposal};
 use crate::replication::proposer;
@@ -35,6 +35,8 @@ struct Life {
     token: Token,
     /// The state that was here when it began, by its hash.
     had: Option<CommitHash>,
+    /// Once it's active.
+    ballot: Option<Ballot>,
     phase: Phase,
     kind: Kind,
 }
@@ -133,6 +135,7 @@ impl Activations {
         let life = Life {
             token,
             had,
+            ballot: None,
             phase,
             kind,
         };
@@ -148,8 +151,10 @@ impl Activations {
         }
     }
 
-    pub(super) fn read(&mut self, token: Token, grain: GrainId, sees: Seq, to: &mut Effects<'_>) {
-        if self.is_active(grain) {
+    /// A later activation of this host is as good as another host's: what it has confirmed says nothing of what an earlier one has served.
+    pub(super) fn read(&mut self, token: Token, grain: GrainId, (by, sees): (Ballot, Seq), to: &mut Effects<'_>) {
+        let served = self.lives.get(&grain).is_some_and(|life| life.ballot == Some(by));
+        if served && self.is_active(grain) {
             let ticket = token.0;
             to.proposer(grain, proposer::Input::Read { ticket, sees });
         } else {
@@ -246,7 +251,7 @@ impl Activations {
             return self.drop_it(grain, to);
         }
         let Some(life) = self.lives.get_mut(&grain) else { return };
-        life.phase = Phase::Active;
+        (life.phase, life.ballot) = (Phase::Active, Some(opened.ballot));
         let token = life.token;
         match &mut life.kind {
             Kind::Grain => {
@@ -338,5 +343,52 @@ fn table_proposal(head: Option<Accepted>, bytes: &[u8]) -> Proposal {
         hash,
         deletes: false,
         payload: Payload::Full(body.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Lsn;
+    use crate::replication::mutation::Rules;
+
+    /// A later activation of the same host, with another host's between them, knows what the reader of the earlier one has not seen.
+    #[test]
+    fn a_read_is_confirmed_for_the_activation_that_served_it_only() {
+        let grain = GrainId([1; 16]);
+        let ballot = |counter| Ballot {
+            counter,
+            host: HostId([2; 16]),
+            incarnation: 1,
+        };
+        let (mut inputs, mut out) = (VecDeque::new(), Vec::new());
+        let here = Persistence::new(Lsn(0), Rules::default());
+        let mut lives = Activations::default();
+        let mut to = Effects {
+            inputs: &mut inputs,
+            out: &mut out,
+        };
+        for counter in [1, 3] {
+            lives.open(Token(counter), grain, None, false, &mut to);
+            let said = proposer::Output::Active {
+                ballot: ballot(counter),
+                head: None,
+                state: None,
+            };
+            lives.hear(grain, said, &here, &mut to);
+            if counter == 1 {
+                lives.drop_it(grain, &mut to);
+            }
+        }
+        to.out.clear();
+        to.inputs.clear();
+        lives.read(Token(10), grain, (ballot(1), Seq(0)), &mut to);
+        let refused = Output::Confirmed {
+            token: Token(10),
+            is_confirmed: false,
+        };
+        assert_eq!((&to.out[..], to.inputs.len()), (&[refused][..], 0));
+        lives.read(Token(11), grain, (ballot(3), Seq(0)), &mut to);
+        assert_eq!((to.out.len(), to.inputs.len()), (1, 1), "this one is asked about");
     }
 }

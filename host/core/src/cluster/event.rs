@@ -91,6 +91,8 @@ pub enum Input {
         token: Token,
         /// Which grain.
         grain: GrainId,
+        /// The activation that has served it.
+        by: Ballot,
         /// The last commit that the reader has seen.
         sees: Seq,
     },
@@ -182,12 +184,14 @@ pub enum Output {
         /// The peer.
         from: HostId,
     },
-    /// Agreement is broken: stop serving, and tell a person.
+    /// Agreement is broken, and a person has to look: see the configurations' own event.
     Forked {
         /// The configuration's number.
         n: ConfigNumber,
         /// Who has another one.
         host: HostId,
+        /// This host is the odd one: it stops serving.
+        is_odd: bool,
     },
 }
 

@@ -363,7 +363,7 @@ impl Protocols {
                     out.push(Output::Persist { mark, record });
                 }
                 chain::Output::Installed(config) => self.configured(now, config, out),
-                chain::Output::Forked { n, host } => out.push(Output::Forked { n, host }),
+                chain::Output::Forked { n, host, is_odd } => out.push(Output::Forked { n, host, is_odd }),
             }
         }
     }

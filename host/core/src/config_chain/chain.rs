@@ -13,7 +13,8 @@
 //!
 //! # Invariants
 //!
-//! - One successor for each configuration; see [`super::decree`] for why, and [`Output::Forked`] for what is done if not.
+//! - One successor for each configuration; see [`super::decree`] for why, and [`Output::Forked`] for what is done if not: a host that has another
+//!   one isn't listened to, and stops nobody. A host stops by itself when most of its voters are such.
 //! - A configuration is durable here before this host acts on it ([`Output::Installed`]) or votes on the next.
 //! - Membership only triggers proposals.
 //!
@@ -23,7 +24,7 @@ mod learning;
 mod proposing;
 mod voting;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::config::{Config, ConfigHash, ConfigNumber};
 use super::decree::{Acceptor, Attempt};
@@ -37,6 +38,8 @@ use crate::time::Time;
 /// Answers that wait for the disk at the same time at most; what comes on top isn't answered, and asked again. Stops peers from
 /// filling the memory of a host whose disk is slow.
 const WAITING_MOST: usize = 1024;
+/// Hosts with another configuration that are remembered. Stops one host under many names from filling the memory.
+const RIVALS_MOST: usize = 64;
 
 /// The machine. See the module's text.
 #[derive(Clone, Debug)]
@@ -59,6 +62,8 @@ pub struct Chain {
     /// The highest counter of a ballot that was seen.
     counter: u64,
     roster: Roster,
+    /// Who has another configuration of this number.
+    rivals: BTreeSet<HostId>,
     /// What this host serves, since which configuration.
     serving: BTreeMap<Slot, ConfigNumber>,
     report_at: Option<Time>,
@@ -100,6 +105,7 @@ impl Chain {
             lost: 0,
             counter: 0,
             roster: Roster::default(),
+            rivals: BTreeSet::new(),
             serving: BTreeMap::new(),
             report_at: None,
             served: Served::new(),
@@ -207,6 +213,13 @@ impl Chain {
     }
 
     fn receive(&mut self, now: Time, from: HostId, message: Message, out: &mut Vec<Output>) {
+        let compares = matches!(
+            message,
+            Message::Status { .. } | Message::Fetch { .. } | Message::Decided(_)
+        );
+        if !compares && self.rivals.contains(&from) {
+            return;
+        }
         match message {
             Message::Status { n, hash } => self.compare_with(from, n, hash, out),
             Message::Fetch { known } => {
@@ -220,7 +233,7 @@ impl Chain {
                     return;
                 }
                 if self.config.is_some() && config.n == n.next() && config.prev_hash != self.hash {
-                    out.push(Output::Forked { n, host: from });
+                    self.forked(from, out);
                 } else if self.is_next(&config) {
                     self.learn(now, config, out);
                 }

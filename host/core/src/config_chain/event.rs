@@ -152,13 +152,15 @@ pub enum Output {
     },
     /// This configuration is in force, durably. Numbers rise, some may be left out. This host need not be a member.
     Installed(Config),
-    /// Another host has a different configuration of the same number. Agreement is broken, by a bug or a copied data folder:
-    /// this host has to stop serving, and a person to look.
+    /// Another host has a different configuration of the same number. Agreement is broken, by a bug or a copied data folder: a person has to
+    /// look. Told once a host. What it says of decisions counts no more, until a newer configuration is known here.
     Forked {
         /// The number.
         n: ConfigNumber,
         /// Who has it.
         host: HostId,
+        /// Most voters of this host's own configuration have others: it's this host that is odd, and it has to stop serving.
+        is_odd: bool,
     },
 }
 

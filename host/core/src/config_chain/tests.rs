@@ -17,7 +17,7 @@ const MILLI: u64 = 1_000_000;
 const SEEDS: u64 = 12;
 const SECOND: u64 = 1000 * MILLI;
 
-fn host(n: u8) -> HostId {
+pub(super) fn host(n: u8) -> HostId {
     HostId([n; 16])
 }
 
@@ -428,7 +428,7 @@ fn a_hand_over_that_is_not_done_delays_a_join_but_not_a_leave() {
 }
 
 /// One of three voters, with its configuration.
-fn voter() -> (Chain, Config) {
+pub(super) fn voter() -> (Chain, Config) {
     let cluster = Cluster::of(9, 3);
     let here = &cluster.hosts[&host(2)];
     let mut chain = here.chain.clone().unwrap();
@@ -437,7 +437,7 @@ fn voter() -> (Chain, Config) {
     (chain, here.installed.clone().unwrap())
 }
 
-fn handle(chain: &mut Chain, input: Input) -> Vec<Output> {
+pub(super) fn handle(chain: &mut Chain, input: Input) -> Vec<Output> {
     let mut out = Vec::new();
     chain.handle(Time(40 * SECOND), input, &mut out);
     out
@@ -501,42 +501,6 @@ fn a_promise_is_on_the_disk_before_it_is_given() {
         "{out:?}"
     );
     assert_eq!(again.snapshot().len(), 2);
-}
-
-#[test]
-fn a_second_configuration_of_a_number_is_told_and_never_taken() {
-    let (mut chain, config) = voter();
-    let from = host(3);
-    let status = Message::Status {
-        n: config.n,
-        hash: ConfigHash([1; 32]),
-    };
-    let forked = Output::Forked {
-        n: config.n,
-        host: from,
-    };
-    let out = handle(&mut chain, Input::Received { from, message: status });
-    assert!(out.contains(&forked), "{out:?}");
-    let mut other = config.clone();
-    (other.n, other.prev_hash) = (config.n.next(), ConfigHash([1; 32]));
-    let out = handle(
-        &mut chain,
-        Input::Received {
-            from,
-            message: Message::Decided(other.clone()),
-        },
-    );
-    assert!(out.contains(&forked), "{out:?}");
-    // What another cluster decides is none of this one's business.
-    (other.prev_hash, other.cluster) = (config.hash(), ClusterId([8; 16]));
-    handle(
-        &mut chain,
-        Input::Received {
-            from,
-            message: Message::Decided(other),
-        },
-    );
-    assert_eq!(chain.config(), Some(&config));
 }
 
 #[test]

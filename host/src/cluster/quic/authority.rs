@@ -1,25 +1,23 @@
-//! The cluster's certificate authority: made by the host that founds it, handed to each that joins.
+//! The cluster's certificate authority: made by the host that founds it, and kept by the voters, who let other hosts in with it.
 //!
-//! Every host has the key: each renews its own certificate, and none is needed for others to go on. A host of the cluster can read and
-//! change all state anyway, so that the key is everywhere gives nothing away that membership doesn't.
+//! It signs one certificate for each host, which lets that host make certificates for itself and for nobody else (`identity`). So no host
+//! needs the authority to go on; only who joins does.
 //!
-//! **Not here:** who joins (`token`), what is believed (`tls`).
+//! **Not here:** who joins (`token`), what is believed (`tls`), who gets the key (`super::super::keys`).
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::SystemTime;
 
 use granary_core::config_chain::config::ClusterId;
 use granary_core::id::HostId;
-use granary_core::membership::Life;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256,
+    BasicConstraints, CertificateParams, DnType, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    NameConstraints, PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm,
 };
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::PrivatePkcs8KeyDer;
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
@@ -27,13 +25,13 @@ use super::super::wire;
 use super::tls;
 
 /// The file in the cluster's folder. Secret: readable by its owner only.
-const AUTHORITY_FILE: &str = "authority";
-/// How long a host's certificate holds. It's renewed in half of that.
-const LEAF: Duration = Duration::hours(24);
-/// The authority itself: as long as the cluster, in practice.
+pub(super) const AUTHORITY_FILE: &str = "authority";
+/// The authority itself and what it signs: as long as the cluster, in practice.
 const LIFETIME: Duration = Duration::days(20 * 365);
 /// Clocks of hosts may differ by this much.
-const SKEW: Duration = Duration::hours(1);
+pub(super) const SKEW: Duration = Duration::hours(1);
+/// Bytes of a public key, an uncompressed point of P-256.
+const PUBLIC_KEY: usize = 65;
 
 /// See the file's text.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,19 +42,15 @@ pub(crate) struct Authority {
     key: Vec<u8>,
 }
 
-/// A host's certificate with its key, and the authority's behind it.
-pub(super) struct Leaf {
-    pub(super) chain: Vec<CertificateDer<'static>>,
-    pub(super) key: PrivateKeyDer<'static>,
-}
-
-/// Why there is no authority.
+/// Why there is no authority or no identity.
 #[derive(Debug)]
 pub(crate) enum AuthorityError {
     /// Its file can't be read or written.
     Io(io::Error),
     /// The file isn't one.
     Damaged,
+    /// The file is of another host.
+    Foreign(HostId),
     /// A certificate can't be made.
     Certificate(rcgen::Error),
 }
@@ -64,10 +58,15 @@ pub(crate) enum AuthorityError {
 impl fmt::Display for AuthorityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            AuthorityError::Io(error) => write!(f, "the cluster's authority file: {error}"),
-            AuthorityError::Damaged => {
-                f.write_str("the cluster's authority file is damaged: copy it from another host of the cluster")
-            }
+            AuthorityError::Io(error) => write!(f, "the files of this host's identity in its cluster: {error}"),
+            AuthorityError::Damaged => f.write_str(
+                "a file of this host's identity in its cluster (cluster/identity or cluster/authority) is damaged: put it back from a copy, \
+                 or delete both and start the host once with --join and a token of another host",
+            ),
+            AuthorityError::Foreign(host) => write!(
+                f,
+                "cluster/identity is host {host}'s: the folder was put together from two; go on with one that is a host's own"
+            ),
             AuthorityError::Certificate(error) => write!(f, "a certificate can't be made: {error}"),
         }
     }
@@ -88,7 +87,7 @@ impl From<rcgen::Error> for AuthorityError {
 }
 
 impl Authority {
-    /// A new cluster's.
+    /// A new one for a cluster.
     pub(crate) fn found(cluster: ClusterId) -> Result<Authority, AuthorityError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let certificate = params(cluster)?.self_signed(&key)?;
@@ -101,28 +100,12 @@ impl Authority {
 
     /// The one in a cluster's folder, if there is one.
     pub(crate) fn open(folder: &Path) -> Result<Option<Authority>, AuthorityError> {
-        let bytes = match std::fs::read(folder.join(AUTHORITY_FILE)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            read => read?,
-        };
-        wire::decode(&bytes).map(Some).ok_or(AuthorityError::Damaged)
+        read(folder, AUTHORITY_FILE)
     }
 
     /// Keeps it in a cluster's folder.
     pub(crate) fn keep(&self, folder: &Path) -> Result<(), AuthorityError> {
-        std::fs::create_dir_all(folder)?;
-        let new = folder.join(AUTHORITY_FILE).with_extension("new");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new)?;
-        file.write_all(&wire::encode(self))?;
-        file.sync_all()?;
-        std::fs::rename(new, folder.join(AUTHORITY_FILE))?;
-        File::open(folder)?.sync_all()?;
-        Ok(())
+        keep(folder, AUTHORITY_FILE, self)
     }
 
     /// What tells it from others.
@@ -130,31 +113,27 @@ impl Authority {
         *blake3::hash(&self.certificate).as_bytes()
     }
 
-    pub(super) fn certificate(&self) -> CertificateDer<'static> {
-        self.certificate.clone().into()
+    /// Its own certificate, by which others believe it.
+    pub(crate) fn certificate(&self) -> &[u8] {
+        &self.certificate
     }
 
-    /// A new certificate for a host of the cluster.
-    pub(super) fn leaf(&self, host: HostId, life: Life) -> Result<Leaf, AuthorityError> {
+    /// Lets a host be one of the cluster's: a certificate with which it can make certificates of its own names, for the key whose public
+    /// half this is.
+    pub(crate) fn admit(&self, host: HostId, public_key: &[u8]) -> Result<Vec<u8>, AuthorityError> {
+        if public_key.len() != PUBLIC_KEY {
+            return Err(AuthorityError::Damaged);
+        }
         let key = PrivatePkcs8KeyDer::from(self.key.clone());
         let key = KeyPair::from_pkcs8_der_and_sign_algo(&key, &PKCS_ECDSA_P256_SHA256)?;
         let issuer = Issuer::new(params(self.cluster)?, key);
-        let own = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let names = vec![
-            tls::host_name(host, self.cluster),
-            tls::life_name(life, self.cluster),
-            tls::cluster_name(self.cluster),
-        ];
-        let mut params = CertificateParams::new(names)?;
-        params.distinguished_name.push(DnType::CommonName, "Granary host");
-        params.not_before = now() - SKEW;
-        params.not_after = now() + LEAF + SKEW;
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let certificate = params.signed_by(&own, &issuer)?;
-        Ok(Leaf {
-            chain: vec![certificate.der().clone(), self.certificate()],
-            key: PrivatePkcs8KeyDer::from(own.serialize_der()).into(),
-        })
+        let own_names = GeneralSubtree::DnsName(tls::host_name(host, self.cluster));
+        let mut params = host_params(host)?;
+        params.name_constraints = Some(NameConstraints {
+            permitted_subtrees: vec![own_names],
+            excluded_subtrees: Vec::new(),
+        });
+        Ok(params.signed_by(&PublicKey(public_key), &issuer)?.der().to_vec())
     }
 }
 
@@ -166,19 +145,61 @@ impl fmt::Debug for Authority {
     }
 }
 
+/// Another host's key, of which it shows one half.
+struct PublicKey<'a>(&'a [u8]);
+
+impl PublicKeyData for PublicKey<'_> {
+    fn der_bytes(&self) -> &[u8] {
+        self.0
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_ECDSA_P256_SHA256
+    }
+}
+
 /// What an issuer has to be called for its certificate to be found: the same for each host of the cluster.
-fn params(cluster: ClusterId) -> Result<CertificateParams, rcgen::Error> {
+fn params(cluster: ClusterId) -> Result<CertificateParams, AuthorityError> {
+    signer(format!("Granary cluster {cluster}"), BasicConstraints::Constrained(1))
+}
+
+/// The same for what a host signs its own certificates with.
+pub(super) fn host_params(host: HostId) -> Result<CertificateParams, AuthorityError> {
+    signer(format!("Granary host {host}"), BasicConstraints::Constrained(0))
+}
+
+fn signer(name: String, below: BasicConstraints) -> Result<CertificateParams, AuthorityError> {
     let mut params = CertificateParams::new(Vec::new())?;
-    params
-        .distinguished_name
-        .push(DnType::CommonName, format!("Granary cluster {cluster}"));
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(below);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    params.not_before = now() - SKEW;
-    params.not_after = now() + LIFETIME;
+    params.not_before = OffsetDateTime::now_utc() - SKEW;
+    params.not_after = OffsetDateTime::now_utc() + LIFETIME;
     Ok(params)
 }
 
-fn now() -> OffsetDateTime {
-    SystemTime::now().into()
+/// Reads a file of the cluster's folder, if there is one.
+pub(super) fn read<T: serde::de::DeserializeOwned>(folder: &Path, name: &str) -> Result<Option<T>, AuthorityError> {
+    let bytes = match std::fs::read(folder.join(name)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read?,
+    };
+    wire::decode(&bytes).map(Some).ok_or(AuthorityError::Damaged)
+}
+
+/// Keeps a file in the cluster's folder, for its owner's eyes only: it's there as a whole after a crash, or as it was.
+pub(super) fn keep<T: Serialize>(folder: &Path, name: &str, value: &T) -> Result<(), AuthorityError> {
+    std::fs::create_dir_all(folder)?;
+    let new = folder.join(name).with_extension("new");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&new)?;
+    file.write_all(&wire::encode(value))?;
+    file.sync_all()?;
+    std::fs::rename(new, folder.join(name))?;
+    File::open(folder)?.sync_all()?;
+    Ok(())
 }

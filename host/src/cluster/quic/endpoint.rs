@@ -4,29 +4,33 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use granary_core::config_chain::config::ClusterId;
 use granary_core::id::{HostId, Lsn};
-use quinn::{ClientConfig, Connecting, Endpoint, EndpointConfig, TokioRuntime, VarInt};
+use quinn::{ClientConfig, Connecting, Connection, Endpoint, EndpointConfig, TokioRuntime, VarInt};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::super::link::{Answer, CallError, Link};
+use super::allowance::Allowance;
 use super::authority::{Authority, AuthorityError};
+use super::identity::{Identity, LEAF};
 use super::incoming::{Events, Refusals, accept};
 use super::known::Known;
-use super::lane::Lane;
+use super::lane::{Lane, Outgoing};
+use super::strangers::Strangers;
 use super::tls::{Credentials, cluster_name, host_name, host_of};
 use super::token::JoinToken;
 use super::token_book::{TokenBook, now_millis};
 use super::traffic::{self, Traffic};
 use crate::threads;
 
-/// A certificate is renewed this often: half of the time that it holds.
-const RENEWAL: Duration = Duration::from_secs(12 * 60 * 60);
+/// How often the certificate's age is looked at, by the clock on the wall: it counts also while the machine sleeps.
+const RENEWAL_LOOK: Duration = Duration::from_secs(60);
 /// Questions above this go the way of long frames.
 const LONG_QUESTION: usize = 64 << 10;
 /// How long finding out who is at an address may take.
@@ -49,9 +53,24 @@ pub(crate) struct QuicSettings {
     pub(crate) draw: u64,
     /// Up to where this host's log is durable.
     pub(crate) durable: Box<dyn Fn() -> Lsn + Send + Sync>,
-    pub(crate) authority: Authority,
+    pub(crate) identity: Identity,
+    /// The cluster's authority, on hosts that let others in.
+    pub(crate) authority: Option<Authority>,
     /// The cluster's folder.
     pub(crate) folder: PathBuf,
+    /// Bytes of frames, of questions and of answers that are held at a time, each.
+    pub(crate) memory: u64,
+}
+
+/// Bytes of others' messages that are held.
+#[derive(Debug)]
+pub(super) struct HeldBytes {
+    /// Until the office takes them.
+    pub(super) frames: Allowance,
+    /// Until they are answered.
+    pub(super) questions: Allowance,
+    /// Until they are passed on.
+    pub(super) answers: Allowance,
 }
 
 /// See the file's text.
@@ -59,13 +78,17 @@ pub(crate) struct Quic {
     endpoint: Endpoint,
     advertised: SocketAddr,
     me: HostId,
+    cluster: ClusterId,
     known: Arc<Known>,
-    authority: Authority,
-    client: Mutex<ClientConfig>,
+    credentials: Mutex<Shown>,
+    folder: PathBuf,
     peers: Mutex<HashMap<HostId, Peer>>,
     addresses: Mutex<HashMap<HostId, SocketAddr>>,
     tokens: TokenBook,
     refusals: Refusals,
+    strangers: Strangers,
+    held_bytes: HeldBytes,
+    outgoing: Arc<Outgoing>,
     traffic: Traffic,
     events: OnceLock<Arc<dyn Events>>,
     net: Handle,
@@ -73,6 +96,15 @@ pub(crate) struct Quic {
     this: std::sync::Weak<Quic>,
     /// Ends the thread.
     stop: Arc<Notify>,
+}
+
+/// What this host shows, and from what it's made.
+struct Shown {
+    identity: Identity,
+    authority: Option<Authority>,
+    client: ClientConfig,
+    /// When the certificate that is shown was made.
+    made: SystemTime,
 }
 
 /// The ways to one host.
@@ -86,7 +118,7 @@ impl Quic {
     /// Takes the address. Nothing is heard before [`Quic::serve`].
     pub(crate) fn bind(settings: QuicSettings) -> Result<Arc<Quic>, AuthorityError> {
         let known = Known::new(settings.incarnation, settings.draw, settings.durable);
-        let credentials = Credentials::new(&settings.authority, settings.me, known.mine)?;
+        let credentials = Credentials::new(&settings.identity, known.mine)?;
         let tokens = TokenBook::open(&settings.folder)?;
         let (net, stop) = start_thread()?;
         let socket = UdpSocket::bind(settings.listen)?;
@@ -109,13 +141,26 @@ impl Quic {
             endpoint,
             advertised,
             me: settings.me,
+            cluster: settings.identity.cluster,
             known: Arc::new(known),
-            authority: settings.authority,
-            client: Mutex::new(credentials.client),
+            credentials: Mutex::new(Shown {
+                identity: settings.identity,
+                authority: settings.authority,
+                client: credentials.client,
+                made: SystemTime::now(),
+            }),
+            folder: settings.folder,
             peers: Mutex::default(),
             addresses: Mutex::default(),
             tokens,
             refusals: Refusals::default(),
+            strangers: Strangers::default(),
+            held_bytes: HeldBytes {
+                frames: Allowance::new(settings.memory),
+                questions: Allowance::new(settings.memory),
+                answers: Allowance::new(settings.memory),
+            },
+            outgoing: Arc::default(),
             traffic: Traffic::default(),
             events: OnceLock::new(),
             net,
@@ -137,24 +182,46 @@ impl Quic {
         self.advertised
     }
 
-    /// Lets one host join, for a time.
-    pub(crate) fn token(&self, holds: Duration) -> io::Result<JoinToken> {
+    /// Lets one host join, for a time; nothing when this host can let nobody in.
+    pub(crate) fn token(&self, holds: Duration) -> io::Result<Option<JoinToken>> {
+        let Some(authority) = self.authority() else {
+            return Ok(None);
+        };
         let mut secret = [0; 16];
         getrandom::fill(&mut secret).map_err(|error| io::Error::other(error.to_string()))?;
         let expires = now_millis().saturating_add(u64::try_from(holds.as_millis()).unwrap_or(u64::MAX));
         self.tokens.add(&secret, expires)?;
-        Ok(JoinToken {
+        Ok(Some(JoinToken {
             address: self.advertised,
-            cluster: self.authority.cluster,
-            fingerprint: self.authority.fingerprint(),
+            cluster: self.cluster,
+            fingerprint: authority.fingerprint(),
             secret,
             expires,
-        })
+        }))
     }
 
     /// Connections that were refused so far.
     pub(crate) fn refusals(&self) -> u64 {
         self.refusals.count()
+    }
+
+    /// Connections of which it isn't known yet whose they are.
+    pub(crate) fn half_open(&self) -> usize {
+        self.strangers.count()
+    }
+
+    /// Bytes of others' messages that are held, those that wait to be sent, and how many frames were dropped since too many did.
+    pub(crate) fn memory(&self) -> (u64, u64, u64) {
+        let HeldBytes {
+            frames,
+            questions,
+            answers,
+        } = &self.held_bytes;
+        (
+            frames.used() + questions.used() + answers.used(),
+            self.outgoing.bytes.load(Ordering::Relaxed) as u64,
+            self.outgoing.dropped.load(Ordering::Relaxed),
+        )
     }
 
     /// Bytes on the wire so far.
@@ -168,12 +235,58 @@ impl Quic {
         self.stop.notify_one();
     }
 
-    /// Takes a new certificate for connections that are made from now on.
-    pub(super) fn renew(&self) -> Result<(), AuthorityError> {
-        let credentials = Credentials::new(&self.authority, self.me, self.known.mine)?;
+    /// Takes a new certificate for connections that are made from now on, when half of the time is over that the present one holds, or the clock
+    /// on the wall was put back. Whether it did.
+    pub(super) fn renew_if_due(&self, now: SystemTime) -> Result<bool, AuthorityError> {
+        let mut shown = self.shown();
+        let age = now.duration_since(shown.made);
+        if age.is_ok_and(|age| age < LEAF.unsigned_abs() / 2) {
+            return Ok(false);
+        }
+        self.show(&mut shown)?;
+        Ok(true)
+    }
+
+    fn show(&self, held: &mut Shown) -> Result<(), AuthorityError> {
+        let credentials = Credentials::new(&held.identity, self.known.mine)?;
         self.endpoint.set_server_config(Some(credentials.server));
-        *self.client.lock().expect("no panic under this lock") = credentials.client;
+        (held.client, held.made) = (credentials.client, SystemTime::now());
         Ok(())
+    }
+
+    /// Changes who this host is to the others: kept first, then shown on connections that are made from now on.
+    pub(crate) fn change_identity<T>(
+        &self,
+        change: impl FnOnce(&mut Identity) -> Result<T, AuthorityError>,
+    ) -> Result<T, AuthorityError> {
+        let mut held = self.shown();
+        let mut identity = held.identity.clone();
+        let changed = change(&mut identity)?;
+        identity.keep(&self.folder)?;
+        held.identity = identity;
+        self.show(&mut held)?;
+        Ok(changed)
+    }
+
+    /// Lets others in from now on. Damaged, if it's an authority that isn't believed.
+    pub(crate) fn take_authority(&self, authority: Authority) -> Result<(), AuthorityError> {
+        let mut held = self.shown();
+        if authority.cluster != self.cluster || !held.identity.believes(&authority.fingerprint()) {
+            return Err(AuthorityError::Damaged);
+        }
+        authority.keep(&self.folder)?;
+        held.authority = Some(authority);
+        Ok(())
+    }
+
+    /// Ends the connections with these hosts: who is still believed makes them again.
+    pub(crate) fn part_from(&self, is_one: impl Fn(HostId) -> bool) {
+        let is_theirs = |connection: &Connection| host_of(connection, self.cluster).is_some_and(&is_one);
+        self.traffic.close(is_theirs, b"the cluster has another authority now");
+    }
+
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.credentials.lock().expect("no panic under this lock")
     }
 
     pub(super) fn connect(&self, to: HostId, address: SocketAddr) -> Result<Connecting, String> {
@@ -181,13 +294,25 @@ impl Quic {
     }
 
     fn connect_as(&self, name: &str, address: SocketAddr) -> Result<Connecting, String> {
-        let config = self.client.lock().expect("no panic under this lock").clone();
+        let config = self.shown().client.clone();
         let connecting = self.endpoint.connect_with(config, address, name);
         connecting.map_err(|error| error.to_string())
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    pub(super) fn held(&self) -> &HeldBytes {
+        &self.held_bytes
+    }
+
+    pub(super) fn outgoing(&self) -> &Arc<Outgoing> {
+        &self.outgoing
+    }
+
+    pub(super) fn strangers(&self) -> &Strangers {
+        &self.strangers
     }
 
     pub(super) fn traffic(&self) -> &Traffic {
@@ -202,12 +327,21 @@ impl Quic {
         &self.known
     }
 
-    pub(super) fn authority(&self) -> &Authority {
-        &self.authority
+    /// The cluster's authority, if this host has it and others still believe it.
+    pub(crate) fn authority(&self) -> Option<Authority> {
+        let held = self.shown();
+        let authority = held.authority.as_ref()?;
+        held.identity
+            .believes(&authority.fingerprint())
+            .then(|| authority.clone())
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        self.shown().identity.clone()
     }
 
     pub(super) fn cluster(&self) -> ClusterId {
-        self.authority.cluster
+        self.cluster
     }
 
     pub(super) fn tokens(&self) -> &TokenBook {
@@ -348,8 +482,8 @@ fn start_thread() -> io::Result<(Handle, Arc<Notify>)> {
 
 async fn renew(quic: Arc<Quic>) {
     loop {
-        tokio::time::sleep(RENEWAL).await;
-        if let Err(error) = quic.renew() {
+        tokio::time::sleep(RENEWAL_LOOK).await;
+        if let Err(error) = quic.renew_if_due(SystemTime::now()) {
             tracing::error!(%error, "this host's certificate can't be renewed");
         }
     }

@@ -9,14 +9,16 @@ use bytes::Bytes;
 use granary_core::id::{HostId, Lsn};
 use quinn::{Connection, ConnectionError, Incoming, RecvStream, VarInt};
 
+use super::allowance::{Allowance, Held};
 use super::endpoint::Quic;
 use super::known::Met;
 use super::lane::{FRAME_MOST, HEAD_BYTES, read_head};
-use super::tls::{JOIN, PEERS, host_of, speaks};
-use super::{join, token_book};
+use super::strangers::{Admission, Stranger};
+use super::tls::{JOIN, PEERS, host_of, speaks, welcome_peer};
+use super::{join, message, token_book};
 
-/// Connections at a time; more are refused.
-const CONNECTIONS_MOST: usize = 4096;
+/// Connections of peers at a time; more are refused.
+const PEERS_MOST: usize = 4096;
 /// How long a handshake may take.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
 /// Between lines in the log about refusals, which strangers can cause.
@@ -43,7 +45,7 @@ const WITH: u8 = 0;
 const NOT_TAKEN: u8 = 1;
 
 impl Answered {
-    /// The bytes that go back, if any do: a stream that ends without says that the answer is lost.
+    /// The bytes that go back; none say that the answer is lost.
     fn written(self) -> Vec<Bytes> {
         match self {
             Answered::With(answer) => vec![Bytes::from_static(&[WITH]), answer],
@@ -67,8 +69,8 @@ pub(crate) type Joining = Pin<Box<dyn Future<Output = Result<(), String>> + Send
 
 /// What comes from other hosts, each known by its certificate.
 pub(crate) trait Events: Send + Sync {
-    /// A frame.
-    fn frame(&self, from: HostId, frame: Bytes);
+    /// A frame, with its share of what may be held.
+    fn frame(&self, from: HostId, frame: Bytes, held: Held);
     /// A datagram.
     fn datagram(&self, from: HostId, datagram: Bytes);
     /// A dialled address is this host's.
@@ -76,7 +78,7 @@ pub(crate) trait Events: Send + Sync {
     /// A question.
     fn ask(&self, from: HostId, question: Bytes) -> Answering;
     /// A host that may join is about to.
-    fn joins(&self) -> Joining;
+    fn joins(&self, host: HostId, from: std::net::SocketAddr) -> Joining;
     /// Another host takes another process for this host, for good: this one has to end before it does any harm.
     fn disowned(&self, by: HostId, why: &str);
     /// Where the other hosts are, for one that joins.
@@ -86,16 +88,21 @@ pub(crate) trait Events: Send + Sync {
 /// Takes connections until the endpoint is closed.
 pub(super) async fn accept(quic: Arc<Quic>) {
     while let Some(incoming) = quic.endpoint().accept().await {
-        if quic.endpoint().open_connections() >= CONNECTIONS_MOST {
-            quic.refused(&incoming.remote_address(), "too many connections");
-            incoming.refuse();
-            continue;
+        let remote = incoming.remote_address();
+        let is_proved = incoming.remote_address_validated();
+        match quic.strangers().admit(remote.ip().to_canonical(), is_proved) {
+            Admission::Greet(stranger) => drop(tokio::spawn(greet(quic.clone(), stranger, incoming))),
+            // The other side begins anew with the proof.
+            Admission::Prove => drop(incoming.retry()),
+            Admission::Refuse => {
+                quic.refused(&remote, "too many connections of which nobody knows whose they are");
+                incoming.refuse();
+            }
         }
-        tokio::spawn(greet(quic.clone(), incoming));
     }
 }
 
-async fn greet(quic: Arc<Quic>, incoming: Incoming) {
+async fn greet(quic: Arc<Quic>, stranger: Stranger, incoming: Incoming) {
     let remote = incoming.remote_address();
     let handshake = async { incoming.accept()?.await };
     let connection = match tokio::time::timeout(HANDSHAKE_PATIENCE, handshake).await {
@@ -107,9 +114,15 @@ async fn greet(quic: Arc<Quic>, incoming: Incoming) {
         Some(JOIN) => join::welcome(&quic, connection).await,
         Some(PEERS) => match host_of(&connection, quic.cluster()) {
             Some(host) if host != quic.me() => {
+                if quic.traffic().open() >= PEERS_MOST {
+                    quic.refused(&remote, "too many connections");
+                    return connection.close(STRANGER, b"too many connections");
+                }
                 let Ok(met) = quic.meet(host, remote, &connection) else {
                     return;
                 };
+                drop(stranger);
+                welcome_peer(&connection);
                 quic.traffic().begin(&connection);
                 let end = listen(&quic, host, Arc::new(met), &connection).await;
                 quic.traffic().end(&connection);
@@ -143,19 +156,23 @@ async fn listen(quic: &Quic, from: HostId, met: Arc<Met>, connection: &Connectio
                 Err(error) => return error,
             },
             stream = connection.accept_uni() => match stream {
-                Ok(stream) => drop(tokio::spawn(hear_frames(events.clone(), from, met.clone(), connection.clone(), stream))),
+                Ok(stream) => {
+                    let frames = quic.held().frames.clone();
+                    let heard = hear_frames(events.clone(), from, met.clone(), connection.clone(), stream, frames);
+                    tokio::spawn(heard);
+                }
                 Err(error) => return error,
             },
             streams = connection.accept_bi() => match streams {
                 Ok((mut send, mut receive)) if hear(&met, Lsn(0), connection) => {
                     let events = events.clone();
+                    let questions = quic.held().questions.clone();
                     tokio::spawn(async move {
-                        let Ok(question) = receive.read_to_end(FRAME_MOST).await else { return };
-                        let mut answer = events.ask(from, question.into()).await.written();
+                        // Held until it's answered: until then its bytes are there.
+                        let Some((question, _held)) = message::read(&mut receive, &questions).await else { return };
+                        let answer = events.ask(from, question).await;
                         // Whoever has asked may have gone.
-                        if send.write_all_chunks(&mut answer).await.is_ok() {
-                            let _ = send.finish();
-                        }
+                        let _ = message::write(&mut send, answer.written()).await;
                     });
                 }
                 Ok(_) => {}
@@ -180,6 +197,7 @@ async fn hear_frames(
     met: Arc<Met>,
     connection: Connection,
     mut stream: RecvStream,
+    frames: Allowance,
 ) {
     loop {
         let mut head = [0; HEAD_BYTES];
@@ -192,6 +210,7 @@ async fn hear_frames(
             connection.close(STRANGER, b"a frame is longer than any may be");
             return;
         }
+        let held = frames.take(len).await;
         let mut frame = vec![0; len];
         if stream.read_exact(&mut frame).await.is_err() {
             return;
@@ -199,7 +218,7 @@ async fn hear_frames(
         if !hear(&met, durable, &connection) {
             return;
         }
-        events.frame(from, frame.into());
+        events.frame(from, frame.into(), held);
     }
 }
 

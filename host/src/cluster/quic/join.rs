@@ -1,4 +1,5 @@
-//! How a new host gets in: it shows a token's secret and gets the authority's key and the other hosts' addresses.
+//! How a new host gets in: it shows a token's secret and one half of its key, and gets the authority's certificate for that key and the other
+//! hosts' addresses.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,8 +11,9 @@ use quinn::{Connection, Endpoint};
 use serde::{Deserialize, Serialize};
 
 use super::super::wire;
-use super::authority::{Authority, AuthorityError};
+use super::authority::AuthorityError;
 use super::endpoint::Quic;
+use super::identity::{Applicant, Identity, Origin};
 use super::tls::{cluster_name, first_contact};
 use super::token::JoinToken;
 use super::token_book::{TokenBook, now_millis};
@@ -27,6 +29,7 @@ const PENALTY: Duration = Duration::from_millis(200);
 struct Ask {
     host: HostId,
     secret: [u8; 16],
+    public_key: Vec<u8>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -37,9 +40,12 @@ enum Reply {
 
 /// What a new host gets.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Welcome {
-    pub(crate) authority: Authority,
-    pub(crate) hosts: Vec<(HostId, SocketAddr)>,
+struct Welcome {
+    /// For the key that it has shown.
+    certificate: Vec<u8>,
+    /// Whose that is.
+    root: Vec<u8>,
+    hosts: Vec<(HostId, SocketAddr)>,
 }
 
 /// Why a host doesn't get in.
@@ -77,8 +83,8 @@ impl From<AuthorityError> for JoinError {
     }
 }
 
-/// Joins with a token: gets what a host of the cluster has.
-pub(crate) async fn join(token: &JoinToken, host: HostId) -> Result<Welcome, JoinError> {
+/// Joins with a token. Nothing is kept yet.
+pub(crate) async fn join(token: &JoinToken, host: HostId) -> Result<Identity, JoinError> {
     if token.expires <= now_millis() {
         return Err(JoinError::Expired);
     }
@@ -87,7 +93,8 @@ pub(crate) async fn join(token: &JoinToken, host: HostId) -> Result<Welcome, Joi
         SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
     };
     let unreachable = |why: String| JoinError::Unreachable(token.address, why);
-    let config = first_contact(token.fingerprint)?;
+    let applicant = Applicant::new(host)?;
+    let config = first_contact(token.fingerprint, token.cluster)?;
     let endpoint = Endpoint::client(any).map_err(|error| unreachable(error.to_string()))?;
     let asked = async {
         let name = cluster_name(token.cluster);
@@ -97,8 +104,11 @@ pub(crate) async fn join(token: &JoinToken, host: HostId) -> Result<Welcome, Joi
             .await
             .map_err(|error| error.to_string())?;
         let (mut send, mut receive) = connection.open_bi().await.map_err(|error| error.to_string())?;
-        let secret = token.secret;
-        let ask = wire::encode(&Ask { host, secret });
+        let ask = wire::encode(&Ask {
+            host,
+            secret: token.secret,
+            public_key: applicant.public_key().to_vec(),
+        });
         send.write_chunk(ask).await.map_err(|error| error.to_string())?;
         send.finish().map_err(|error| error.to_string())?;
         let reply = receive.read_to_end(MOST).await.map_err(|error| error.to_string())?;
@@ -112,7 +122,19 @@ pub(crate) async fn join(token: &JoinToken, host: HostId) -> Result<Welcome, Joi
         .map_err(unreachable)?;
     endpoint.wait_idle().await;
     match wire::decode(&reply) {
-        Some(Reply::Welcome(welcome)) if welcome.authority.cluster == token.cluster => Ok(welcome),
+        Some(Reply::Welcome(welcome)) if blake3::hash(&welcome.root) == token.fingerprint => {
+            let Welcome {
+                certificate,
+                root,
+                hosts,
+            } = welcome;
+            let admitted = applicant.admitted(token.cluster, Origin::Joined, root, certificate);
+            let unlike =
+                |_| JoinError::Unreachable(token.address, "its certificate isn't what was asked for".to_owned());
+            let mut identity = admitted.map_err(unlike)?;
+            identity.welcomed(token, hosts);
+            Ok(identity)
+        }
         Some(Reply::Refused(why)) => Err(JoinError::Refused(why)),
         _ => Err(JoinError::Unreachable(
             token.address,
@@ -144,31 +166,51 @@ pub(super) async fn welcome(quic: &Arc<Quic>, connection: Connection) {
 }
 
 async fn judge(quic: &Quic, remote: SocketAddr, ask: &Ask) -> Reply {
+    let known = quic.events().hosts();
+    if ask.host == quic.me() || known.iter().any(|(host, _)| *host == ask.host) {
+        quic.refused(&remote, "it wants to join as a host that's there");
+        let why = format!(
+            "host {} is in the cluster and answers: a copied data folder? Join with an empty one",
+            ask.host
+        );
+        return Reply::Refused(why);
+    }
     let tokens: &TokenBook = quic.tokens();
     match tokens.take(&ask.secret, ask.host) {
-        Ok(Ok(())) => {
-            if let Err(why) = quic.events().joins().await {
-                tracing::warn!(%remote, host = %ask.host, why, "a host can't join yet");
-                // The token is good for the same host again.
-                return Reply::Refused(format!(
-                    "the host that made it isn't ready for others ({why}): try again"
-                ));
-            }
-            tracing::info!(%remote, host = %ask.host, "a host joins");
-            let mut hosts = quic.events().hosts();
-            hosts.push((quic.me(), quic.advertised()));
-            Reply::Welcome(Welcome {
-                authority: quic.authority().clone(),
-                hosts,
-            })
-        }
+        Ok(Ok(())) => {}
         Ok(Err(refused)) => {
             quic.refused(&remote, &format!("a join token isn't taken: {refused}"));
-            Reply::Refused(refused.to_string())
+            return Reply::Refused(refused.to_string());
         }
         Err(error) => {
             tracing::error!(%error, "the book of join tokens can't be written");
-            Reply::Refused("the host can't write down that the token is used".to_owned())
+            return Reply::Refused("the host can't write down that the token is used".to_owned());
+        }
+    }
+    // From here on the token is good for the same host again.
+    if let Err(why) = quic.events().joins(ask.host, remote).await {
+        tracing::warn!(%remote, host = %ask.host, why, "a host can't join yet");
+        return Reply::Refused(format!(
+            "the host that made it isn't ready for others ({why}): try again"
+        ));
+    }
+    let Some(authority) = quic.authority() else {
+        return Reply::Refused("the host that made it can't let hosts in any more: make another token".to_owned());
+    };
+    match authority.admit(ask.host, &ask.public_key) {
+        Ok(certificate) => {
+            tracing::info!(%remote, host = %ask.host, "a host joins");
+            let mut hosts = known;
+            hosts.push((quic.me(), quic.advertised()));
+            Reply::Welcome(Welcome {
+                certificate,
+                root: authority.certificate().to_vec(),
+                hosts,
+            })
+        }
+        Err(error) => {
+            tracing::warn!(%remote, host = %ask.host, %error, "a host that wants to join shows no key");
+            Reply::Refused("it shows no key that can be signed: another release?".to_owned())
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,9 +14,11 @@ use quinn::{Connection, ConnectionError, SendStream, VarInt};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::super::link::CallError;
+use super::allowance::Allowance;
 use super::endpoint::Quic;
 use super::incoming::Answered;
 use super::known::Met;
+use super::message;
 use crate::threads;
 
 /// Frames that wait to be sent.
@@ -42,6 +44,17 @@ pub(super) struct Lane {
     datagrams: Mutex<VecDeque<Bytes>>,
     wanted: Notify,
     state: watch::Sender<State>,
+    /// Of answers that come.
+    answers: Allowance,
+    /// Of frames that wait for any host, and those that were dropped.
+    outgoing: Arc<Outgoing>,
+}
+
+/// What waits to be sent, on all lanes.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    pub(super) bytes: AtomicUsize,
+    pub(super) dropped: AtomicU64,
 }
 
 /// How it stands with the connection.
@@ -64,6 +77,8 @@ impl Lane {
             datagrams: Mutex::default(),
             wanted: Notify::new(),
             state: watch::Sender::new(State::Idle),
+            answers: quic.held().answers.clone(),
+            outgoing: quic.outgoing().clone(),
         });
         let keep = lane.clone().keep(quic.clone(), to, frames);
         quic.spawn(threads::task("net-lane", keep));
@@ -75,11 +90,14 @@ impl Lane {
         let len = frame.len();
         if len > FRAME_MOST || self.queued.fetch_add(len, Ordering::Relaxed) + len > BYTES_MOST {
             self.queued.fetch_sub(len, Ordering::Relaxed);
-            tracing::warn!(bytes = len, "a frame was dropped: too many wait to be sent");
+            self.outgoing.dropped.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(bytes = len, "a frame was dropped: too many wait to be sent");
             return;
         }
+        self.outgoing.bytes.fetch_add(len, Ordering::Relaxed);
         if self.queue.try_send(frame).is_err() {
-            self.queued.fetch_sub(len, Ordering::Relaxed);
+            self.outgoing.dropped.fetch_add(1, Ordering::Relaxed);
+            self.taken(len);
         }
         self.wanted.notify_one();
     }
@@ -113,14 +131,12 @@ impl Lane {
         let connection = self.connected().await.map_err(CallError::NotSent)?;
         let unsent = |error: String| CallError::NotSent(error);
         let (mut send, mut receive) = connection.open_bi().await.map_err(|error| unsent(error.to_string()))?;
-        // The other side begins when it has heard the end.
-        send.write_chunk(question)
-            .await
-            .map_err(|error| unsent(error.to_string()))?;
-        send.finish().map_err(|error| unsent(error.to_string()))?;
-        let answer = receive.read_to_end(FRAME_MOST).await;
-        let answer = answer.map_err(|error| CallError::Unknown(error.to_string()))?;
-        match Answered::read(&answer.into()) {
+        // The other side begins when it has all of it.
+        let written = message::write(&mut send, vec![question]).await;
+        written.map_err(|error| unsent(error.to_string()))?;
+        let answer = message::read(&mut receive, &self.answers).await;
+        let (answer, _held) = answer.ok_or_else(|| CallError::Unknown("the connection has ended".to_owned()))?;
+        match Answered::read(&answer) {
             Answered::With(answer) => Ok(answer),
             Answered::NotTaken => {
                 let why = "it isn't ready, or can't read the question: another release?";
@@ -199,7 +215,7 @@ impl Lane {
             let Some(frame) = frame else {
                 return ConnectionError::LocallyClosed;
             };
-            self.queued.fetch_sub(frame.len(), Ordering::Relaxed);
+            self.taken(frame.len());
             let head = Bytes::copy_from_slice(&head_of(&frame, quic.known().durable()));
             if stream.write_all_chunks(&mut [head, frame]).await.is_err() {
                 // The connection has ended, or is of no use: then this ends it.
@@ -211,8 +227,14 @@ impl Lane {
 
     fn drop_all(&self, frames: &mut mpsc::Receiver<Bytes>) {
         while let Ok(frame) = frames.try_recv() {
-            self.queued.fetch_sub(frame.len(), Ordering::Relaxed);
+            self.taken(frame.len());
         }
+    }
+
+    /// A frame doesn't wait any more.
+    fn taken(&self, bytes: usize) {
+        self.queued.fetch_sub(bytes, Ordering::Relaxed);
+        self.outgoing.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use granary_core::config_chain::config::ClusterId;
@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use tokio::sync::Notify;
 
 use super::super::link::{CallError, Link};
+use super::identity::Applicant;
 use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,13 +30,13 @@ struct Heard {
 }
 
 impl Events for Heard {
-    fn frame(&self, from: HostId, frame: Bytes) {
+    fn frame(&self, from: HostId, frame: Bytes, _: Held) {
         self.said.lock().unwrap().push((from, frame));
         self.news.notify_waiters();
     }
 
     fn datagram(&self, from: HostId, datagram: Bytes) {
-        self.frame(from, datagram);
+        self.frame(from, datagram, Held::nothing());
     }
 
     fn introduced(&self, host: HostId, address: SocketAddr) {
@@ -53,7 +54,7 @@ impl Events for Heard {
         })
     }
 
-    fn joins(&self) -> Joining {
+    fn joins(&self, _: HostId, _: SocketAddr) -> Joining {
         Box::pin(std::future::ready(Ok(())))
     }
 
@@ -104,16 +105,32 @@ fn side(n: u8, authority: &Authority) -> Side {
 
 /// The n-th start of a host, with a log of so many commits.
 fn started(n: u8, authority: &Authority, incarnation: u32, commits: u64) -> Side {
+    let identity = Identity::of(authority, host(n), Origin::Founded).unwrap();
+    begun(identity, Some(authority.clone()), incarnation, commits)
+}
+
+fn started_at(listen: &str, n: u8, authority: &Authority) -> Side {
+    let identity = Identity::of(authority, host(n), Origin::Founded).unwrap();
+    begun_at(listen, identity, Some(authority.clone()), 1, 0)
+}
+
+fn begun(identity: Identity, authority: Option<Authority>, incarnation: u32, commits: u64) -> Side {
+    begun_at("127.0.0.1:0", identity, authority, incarnation, commits)
+}
+
+fn begun_at(listen: &str, identity: Identity, authority: Option<Authority>, incarnation: u32, commits: u64) -> Side {
     let folder = tempfile::tempdir().unwrap();
     let quic = Quic::bind(QuicSettings {
-        listen: "127.0.0.1:0".parse().unwrap(),
+        listen: listen.parse().unwrap(),
         advertise: None,
-        me: host(n),
+        me: identity.host,
         incarnation,
         draw: 7,
         durable: Box::new(move || Lsn(commits)),
-        authority: authority.clone(),
+        identity,
+        authority,
         folder: folder.path().to_owned(),
+        memory: 16 << 20,
     })
     .unwrap();
     let heard = Arc::new(Heard::default());
@@ -222,29 +239,74 @@ async fn a_certificate_of_another_authority_is_refused_though_its_host_believes_
     let mine = side(1, &authority);
     // What a host would send that has stolen this cluster's names and root, but not its key.
     let forged = Authority::found(authority.cluster).unwrap();
-    let forged = forged.leaf(host(2), "1-1-0".parse().unwrap()).unwrap();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(authority.certificate()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_client_auth_cert(forged.chain, forged.key)
-        .unwrap();
-    config.alpn_protocols = vec![tls::PEERS.to_vec()];
-    let config = quinn::crypto::rustls::QuicClientConfig::try_from(config).unwrap();
-    let config = quinn::ClientConfig::new(Arc::new(config));
-    let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-    let name = tls::host_name(host(1), authority.cluster);
-    let connecting = endpoint.connect_with(config, mine.quic.advertised(), &name).unwrap();
-    if let Ok(connection) = connecting.await {
-        assert!(matches!(
-            connection.closed().await,
-            quinn::ConnectionError::ConnectionClosed(_)
-        ));
-    }
+    let mut forged = Identity::of(&forged, host(2), Origin::Joined).unwrap();
+    forged.believe(authority.certificate().to_vec());
+    let impostor = begun(forged, None, 1, 0);
+    impostor.quic.learn(host(1), mine.quic.advertised());
+    assert!(matches!(asked(&impostor, host(1)).await, Err(CallError::NotSent(_))));
     refused(&mine, 1).await;
+}
+
+/// A host's certificate signs for names below its own. What it signs for another host's is believed by nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_can_not_pass_for_another_one() {
+    let authority = authority(1);
+    let mine = side(1, &authority);
+    let applicant = Applicant::new(host(3)).unwrap();
+    let of_host_2 = authority.admit(host(2), applicant.public_key()).unwrap();
+    let root = authority.certificate().to_vec();
+    let admitted = applicant.admitted(authority.cluster, Origin::Joined, root.clone(), of_host_2.clone());
+    assert!(matches!(admitted, Err(AuthorityError::Damaged)), "not even by itself");
+    let applicant = Applicant::new(host(2)).unwrap();
+    let certificate = authority.admit(host(2), applicant.public_key()).unwrap();
+    let mut liar = applicant
+        .admitted(authority.cluster, Origin::Joined, root, certificate)
+        .unwrap();
+    liar.host = host(3);
+    let liar = begun(liar, None, 1, 0);
+    liar.quic.learn(host(1), mine.quic.advertised());
+    assert!(matches!(asked(&liar, host(1)).await, Err(CallError::NotSent(_))));
+    refused(&mine, 1).await;
+    assert!(mine.heard.said.lock().unwrap().is_empty());
+}
+
+/// Many that say nothing take little, and don't keep a host of the cluster out.
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_take_no_peers_place() {
+    let authority = authority(1);
+    let (a, b) = (side(1, &authority), side(2, &authority));
+    let fingerprint = authority.fingerprint();
+    let mut config = tls::first_contact(fingerprint, authority.cluster).unwrap();
+    config.transport_config(Arc::default());
+    let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    let name = tls::cluster_name(authority.cluster);
+    let mut open = Vec::new();
+    let mut turned_away = 0;
+    for _ in 0..80 {
+        let connecting = endpoint
+            .connect_with(config.clone(), b.quic.advertised(), &name)
+            .unwrap();
+        match connecting.await {
+            Ok(connection) => open.push(connection),
+            Err(_) => turned_away += 1,
+        }
+    }
+    assert!(turned_away > 0 && open.len() < 80, "{turned_away} of 80");
+    // What one of them writes without end isn't taken.
+    let (mut send, _receive) = open[0].open_bi().await.unwrap();
+    let writing = async { while send.write_all(&[7; 1 << 16]).await.is_ok() {} };
+    // It's cut off, or waits.
+    let _ = tokio::time::timeout(Duration::from_millis(300), writing).await;
+    let written = open[0].stats().udp_tx.bytes;
+    assert!(written < 512 << 10, "{written}");
+    // Another address has places left.
+    let other = started_at("127.0.0.2:0", 3, &authority);
+    other.quic.learn(host(2), b.quic.advertised());
+    assert!(asked(&other, host(2)).await.is_ok());
+    drop(open);
+    endpoint.close(0u32.into(), b"");
+    a.quic.learn(host(2), b.quic.advertised());
+    reaches(&a, host(2)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -339,7 +401,7 @@ async fn a_folder_older_than_what_its_host_has_acknowledged_is_refused_for_good(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_without_a_certificate_is_refused() {
     let mine = side(1, &authority(1));
-    let mut config = tls::first_contact(authority_of(&mine)).unwrap();
+    let mut config = tls::first_contact(authority_of(&mine), mine.quic.cluster()).unwrap();
     config.transport_config(Arc::default());
     let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
     let name = tls::cluster_name(mine.quic.cluster());
@@ -357,19 +419,24 @@ async fn a_stranger_without_a_certificate_is_refused() {
 }
 
 fn authority_of(side: &Side) -> [u8; 32] {
-    side.quic.authority().fingerprint()
+    side.quic.authority().unwrap().fingerprint()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_lets_one_host_join() {
     let a = side(1, &authority(1));
-    let token = a.quic.token(Duration::from_secs(60)).unwrap();
-    let welcome = join(&token, host(2)).await.unwrap();
+    let token = a.quic.token(Duration::from_secs(60)).unwrap().unwrap();
+    let identity = join(&token, host(2)).await.unwrap();
     assert_eq!(
-        welcome.hosts,
+        identity.hosts,
         [(host(9), "10.0.0.9:1".parse().unwrap()), (host(1), a.quic.advertised())]
     );
-    let b = side(2, &welcome.authority);
+    assert_eq!(identity.origin, Origin::Joined);
+    let b = begun(identity, None, 1, 0);
+    assert!(
+        b.quic.token(Duration::from_secs(60)).unwrap().is_none(),
+        "it lets nobody in"
+    );
     b.quic.learn(host(1), a.quic.advertised());
     assert_eq!(asked(&b, host(1)).await, Ok(Bytes::from_static(b"\x02?")));
 
@@ -381,7 +448,7 @@ async fn a_token_lets_one_host_join() {
         ..token.clone()
     };
     assert!(refused(join(&guessed, host(3)).await.map(drop)).contains("hasn't made"));
-    let late = a.quic.token(Duration::ZERO).unwrap();
+    let late = a.quic.token(Duration::ZERO).unwrap().unwrap();
     assert!(refused(join(&late, host(3)).await.map(drop)).contains("expired"));
     let forged = JoinToken {
         expires: u64::MAX,
@@ -390,21 +457,79 @@ async fn a_token_lets_one_host_join() {
     assert!(refused(join(&forged, host(3)).await.map(drop)).contains("expired"));
     let mistaken = JoinToken {
         fingerprint: [0; 32],
-        ..a.quic.token(Duration::from_secs(60)).unwrap()
+        ..a.quic.token(Duration::from_secs(60)).unwrap().unwrap()
     };
     assert!(matches!(
         join(&mistaken, host(3)).await,
         Err(JoinError::Unreachable(..))
     ));
     assert!(a.folder.path().join("tokens").exists());
+    // Nobody joins as a host that's there.
+    let token = a.quic.token(Duration::from_secs(60)).unwrap().unwrap();
+    for there in [host(1), host(9)] {
+        assert!(refused(join(&token, there).await.map(drop)).contains("is in the cluster and answers"));
+    }
+}
+
+/// Both authorities are believed while one takes over; then the earlier one lets nobody in any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_go_over_to_another_authority_and_the_earlier_one_counts_no_more() {
+    let (old, next) = (authority(1), authority(1));
+    let (a, b) = (side(1, &old), side(2, &old));
+    a.quic.learn(host(2), b.quic.advertised());
+    b.quic.learn(host(1), a.quic.advertised());
+    let root = || next.certificate().to_vec();
+    for side in [&a, &b] {
+        side.quic
+            .change_identity(|identity| {
+                identity.believe(root());
+                Ok(())
+            })
+            .unwrap();
+    }
+    assert!(asked(&a, host(2)).await.is_ok());
+    let adopt = |side: &Side| {
+        let key = side.quic.identity().public_key().unwrap();
+        let certificate = next.admit(side.quic.me(), &key).unwrap();
+        side.quic
+            .change_identity(|identity| identity.adopt(root(), certificate))
+            .unwrap();
+    };
+    adopt(&a);
+    // One has it, the other one not yet.
+    assert!(asked(&a, host(2)).await.is_ok() && asked(&b, host(1)).await.is_ok());
+    adopt(&b);
+    for side in [&a, &b] {
+        side.quic
+            .change_identity(|identity| {
+                identity.believe_one();
+                Ok(())
+            })
+            .unwrap();
+        side.quic.part_from(|_| true);
+        assert!(side.quic.authority().is_none(), "the earlier one isn't believed");
+    }
+    reaches(&a, host(2)).await;
+    reaches(&b, host(1)).await;
+    let kept = Identity::open(a.folder.path(), host(1)).unwrap().unwrap();
+    assert!(kept.believes(&next.fingerprint()) && !kept.believes(&old.fingerprint()));
+    let thief = side(3, &old);
+    thief.quic.learn(host(1), a.quic.advertised());
+    assert!(asked(&thief, host(1)).await.is_err());
+    assert!(matches!(a.quic.take_authority(old), Err(AuthorityError::Damaged)));
+    a.quic.take_authority(next).unwrap();
+    assert!(a.quic.token(Duration::from_secs(60)).unwrap().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_renewed_certificate_is_taken() {
+async fn a_certificate_is_renewed_by_the_clock_on_the_wall_and_taken() {
     let authority = authority(1);
     let (a, b) = (side(1, &authority), side(2, &authority));
-    a.quic.renew().unwrap();
-    b.quic.renew().unwrap();
+    let hours = |count: u64| Duration::from_secs(count * 60 * 60);
+    let now = SystemTime::now();
+    assert!(!a.quic.renew_if_due(now + hours(11)).unwrap());
+    assert!(a.quic.renew_if_due(now + hours(13)).unwrap());
+    assert!(b.quic.renew_if_due(now - hours(1)).unwrap(), "the clock was put back");
     a.quic.learn(host(2), b.quic.advertised());
     assert!(asked(&a, host(2)).await.is_ok());
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use quinn::Connection;
+use quinn::{Connection, VarInt};
 
 /// Bytes since the start, connections that have ended included.
 #[derive(Debug, Default)]
@@ -37,6 +37,18 @@ impl Traffic {
         if counts.open.remove(&connection.stable_id()).is_some() {
             counts.ended.add(connection);
         }
+    }
+
+    /// Connections that are counted now.
+    pub(super) fn open(&self) -> usize {
+        self.0.lock().expect("no panic under this lock").open.len()
+    }
+
+    /// Ends those of them.
+    pub(super) fn close(&self, is_one: impl Fn(&Connection) -> bool, why: &[u8]) {
+        let counts = self.0.lock().expect("no panic under this lock");
+        let these = counts.open.values().filter(|connection| is_one(connection));
+        these.for_each(|connection| connection.close(VarInt::from_u32(0), why));
     }
 
     pub(super) fn total(&self) -> Bytes {

@@ -176,6 +176,8 @@ async fn what_an_operator_does_with_a_cluster_is_checked_before_it_is_done() {
         let got = wire.ask("POST", "/v1/cluster/move", "", body).await;
         got.problem(400, "bad_arguments");
     }
+    let rotated = wire.ask("POST", "/v1/cluster/rotate", "", "").await.json();
+    assert_eq!(rotated, json!({"rotated": true, "hosts": 3}));
     wire.ask("POST", "/v1/cluster/drain", "", "")
         .await
         .problem(400, "bad_arguments");

@@ -371,8 +371,12 @@ impl Inside for Script {
         Ok(())
     }
 
-    fn token(&self, holds: Duration) -> Result<String, CallFailure> {
+    async fn token(&self, holds: Duration) -> Result<String, CallFailure> {
         Ok(format!("granary-join-for-{}", holds.as_secs()))
+    }
+
+    async fn rotate(&self) -> Result<usize, CallFailure> {
+        Ok(3)
     }
 
     fn drain(&self) -> Result<(), CallFailure> {

@@ -128,7 +128,13 @@ impl Whole {
         let (moment, ballot, sees) = (life.moment, life.ballot, life.last.0);
         let read = Read { errand, moment, ballot };
         host.reads.insert(token, read);
-        self.give(at, Input::Read { token, grain, sees });
+        let input = Input::Read {
+            token,
+            grain,
+            by: ballot,
+            sees,
+        };
+        self.give(at, input);
     }
 
     pub(super) fn confirmed(&mut self, at: usize, token: Token, is_confirmed: bool) {

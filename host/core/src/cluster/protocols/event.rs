@@ -99,11 +99,13 @@ pub enum Output {
         /// The higher ballot.
         by: Ballot,
     },
-    /// Agreement is broken: stop serving, and tell a person.
+    /// Agreement is broken, and a person has to look: see the configurations' own event.
     Forked {
         /// The configuration's number.
         n: ConfigNumber,
         /// Who has another one.
         host: HostId,
+        /// This host is the odd one: it stops serving.
+        is_odd: bool,
     },
 }

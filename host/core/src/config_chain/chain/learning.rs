@@ -2,7 +2,7 @@
 //!
 //! **Not here:** deciding ([`super::voting`], [`super::proposing`]).
 
-use super::{Chain, Waiting};
+use super::{Chain, RIVALS_MOST, Waiting};
 use crate::config_chain::config::{Config, ConfigHash, ConfigNumber};
 use crate::config_chain::decree::Acceptor;
 use crate::config_chain::event::{Message, Output, Record};
@@ -47,6 +47,7 @@ impl Chain {
         self.backed_off_to = now;
         self.lost = 0;
         self.served.clear();
+        self.rivals.clear();
         self.all_served_at = config.is_settled().then_some(now);
         // What isn't held any more needn't be remembered; what is held again is told again.
         let me = self.settings.me;
@@ -71,8 +72,22 @@ impl Chain {
         } else if n < known {
             self.tell(from, out);
         } else if hash != self.hash {
-            out.push(Output::Forked { n, host: from });
+            self.forked(from, out);
         }
+    }
+
+    /// Another host has a configuration that can't be beside the one that is known here.
+    pub(super) fn forked(&mut self, host: HostId, out: &mut Vec<Output>) {
+        if self.rivals.len() >= RIVALS_MOST || !self.rivals.insert(host) {
+            return;
+        }
+        let Some(config) = &self.config else { return };
+        let others = config.voters.iter().filter(|voter| self.rivals.contains(voter));
+        out.push(Output::Forked {
+            n: config.n,
+            host,
+            is_odd: others.count() >= config.voter_quorum(),
+        });
     }
 
     /// Compares with one of the hosts that are there or should be.

@@ -1,0 +1,94 @@
+//! How a host gets its identity in a cluster: from its folder, from another host by a token, or by founding a cluster of its own.
+//!
+//! It's on the disk before the host says anything as one of the cluster. Which of these it was is in the same file: a host that crashes while it
+//! joins never takes itself for a founder.
+
+use std::path::Path;
+
+use granary_core::config_chain::config::ClusterId;
+use granary_core::id::HostId;
+
+use super::config::ClusterConfig;
+use super::handle::FOLDER;
+use super::journal;
+use super::members::read_book;
+use super::quic::{Authority, AuthorityError, Identity, JoinToken, NoToken, Origin, join};
+use super::station::StationError;
+use crate::storage::{Storage, StorageError};
+
+/// Who this host is in the cluster that it's in, or gets into now. On the disk when this returns.
+pub(super) async fn enter(
+    data: &Path,
+    config: &ClusterConfig,
+    storage: &dyn Storage,
+) -> Result<Identity, StationError> {
+    let (folder, me) = (data.join(FOLDER), storage.host());
+    let token = config.join.as_deref().map(str::parse).transpose();
+    let token: Option<JoinToken> = token.map_err(|error: NoToken| StationError::Token(error.to_string()))?;
+    let identity = match (known(&folder, me)?, token) {
+        (None, None) => found(&folder, me)?,
+        (None, Some(token)) => join_with(&token, storage).await?,
+        (Some(identity), None) => identity,
+        (Some(identity), Some(token)) if token.cluster == identity.cluster => {
+            if identity.believes(&token.fingerprint) || identity.was_let_in_by(&token) {
+                tracing::info!(cluster = %identity.cluster, "this host is in the cluster already: the join token isn't used");
+                identity
+            } else {
+                tracing::info!(cluster = %identity.cluster, "the cluster has a new authority: this host is let in again");
+                join(&token, me).await.map_err(StationError::Join)?
+            }
+        }
+        // It was started without a token before, and nobody has joined it.
+        (Some(identity), Some(token)) if identity.origin == Origin::Founded && !was_in_one(data) => {
+            join_with(&token, storage).await?
+        }
+        (Some(identity), Some(_)) => {
+            tracing::warn!(cluster = %identity.cluster, "this host is in another cluster than the token's: the token isn't used");
+            identity
+        }
+    };
+    identity.keep(&folder)?;
+    Ok(identity)
+}
+
+/// Who the folder says that this host is.
+fn known(folder: &Path, me: HostId) -> Result<Option<Identity>, AuthorityError> {
+    if let Some(identity) = Identity::open(folder, me)? {
+        return Ok(Some(identity));
+    }
+    // Folders of earlier releases have the authority only, which lets this host in.
+    let Some(authority) = Authority::open(folder)? else {
+        return Ok(None);
+    };
+    let is_first = read_book(folder).is_empty();
+    let origin = if is_first { Origin::Founded } else { Origin::Joined };
+    Identity::of(&authority, me, origin).map(Some)
+}
+
+fn found(folder: &Path, me: HostId) -> Result<Identity, StationError> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|error| std::io::Error::other(error.to_string()))?;
+    tracing::info!(cluster = %ClusterId(id), "a new cluster");
+    let authority = Authority::found(ClusterId(id))?;
+    authority.keep(folder)?;
+    Ok(Identity::of(&authority, me, Origin::Founded)?)
+}
+
+async fn join_with(token: &JoinToken, storage: &dyn Storage) -> Result<Identity, StationError> {
+    if has_state(storage)? {
+        return Err(StationError::HasState);
+    }
+    join(token, storage.host()).await.map_err(StationError::Join)
+}
+
+fn has_state(storage: &dyn Storage) -> Result<bool, StorageError> {
+    let mut found = !storage.revisions()?.is_empty();
+    storage.each(&mut |_, head| found |= !head.deleted)?;
+    Ok(found)
+}
+
+/// Whether a data folder is of a host that has taken part in a cluster.
+pub(crate) fn was_in_one(data: &Path) -> bool {
+    let folder = data.join(FOLDER);
+    folder.join(journal::NAME).exists() || !read_book(&folder).is_empty()
+}
