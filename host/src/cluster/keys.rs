@@ -20,8 +20,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use granary_core::config_chain::config::Config;
-use granary_core::id::HostId;
+use granary_core::id::{HostId, Lsn};
+use granary_core::membership::Life;
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
 
 use super::handle::Handle;
 use super::link::{CallError, Link};
@@ -45,6 +47,8 @@ enum Ask {
     Adopt { root: Vec<u8>, certificate: Vec<u8> },
     /// Believe the one only whose certificate is shown.
     BelieveOne,
+    /// This process of a host lacks what that host has acknowledged, which was durable up to there.
+    Rewound { host: HostId, life: Life, durable: Lsn },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -82,9 +86,14 @@ impl Keys {
                 let token = token.map_err(|error| error.to_string())?.ok_or("it has no authority")?;
                 Ok(Told::Token(token.to_string()))
             }
+            Ask::Rewound { host, life, durable } if config.member(from).is_some() => {
+                tracing::warn!(%host, by = %from, "a process on an old copy of a host's data folder was found out");
+                quic.warn(host, life, durable);
+                Ok(Told::Done)
+            }
             _ if !config.is_voter(from) => Err("only voters may ask that".to_owned()),
             Ask::Authority => Ok(Told::Authority(quic.authority().ok_or("it has no authority")?)),
-            Ask::Token { .. } => Err("only members may ask that".to_owned()),
+            Ask::Token { .. } | Ask::Rewound { .. } => Err("only members may ask that".to_owned()),
             Ask::Believe { root } => {
                 let shown = quic.change_identity(|identity| {
                     identity.believe(root);
@@ -230,6 +239,18 @@ impl Keys {
         let adopted = self.quic.change_identity(|identity| identity.adopt(root, certificate));
         adopted.map_err(failed)?;
         self.quic.take_authority(next.clone()).map_err(failed)
+    }
+
+    /// Tells the other members of a process that lacks what its host has acknowledged.
+    pub(super) async fn warn(self, me: HostId, host: HostId, life: Life, durable: Lsn) {
+        let Some(config) = self.office.config() else { return };
+        let others = config.members.iter().map(|member| member.host);
+        let asked = others.filter(|other| *other != me && *other != host).map(|other| {
+            let keys = self.clone();
+            async move { keys.ask(other, &Ask::Rewound { host, life, durable }).await }
+        });
+        // Who doesn't answer isn't there to take it for the host either.
+        let _ = asked.collect::<JoinSet<_>>().join_all().await;
     }
 
     async fn ask(&self, host: HostId, ask: &Ask) -> Result<Told, String> {

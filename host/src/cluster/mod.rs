@@ -11,6 +11,7 @@
 
 mod config;
 mod copies;
+mod dispatch;
 mod entry;
 mod files;
 mod handle;

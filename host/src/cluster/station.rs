@@ -21,15 +21,13 @@ use granary_core::slot::SLOTS;
 use tokio::task::JoinSet;
 
 use super::config::ClusterConfig;
+use super::dispatch::Dispatch;
 use super::entry::{enter, was_in_one};
 use super::handle::{self, FOLDER, Handle, Inbox, Start};
 use super::keys::Keys;
 use super::members::{self, Members, keep_book, read_book};
 use super::notes::View;
-use super::quic::{
-    Answered, Answering, Authority, AuthorityError, Events, Held, JoinError, Joining, Origin, Quic, QuicSettings,
-    TrafficBytes,
-};
+use super::quic::{Answering, Authority, AuthorityError, JoinError, Joining, Origin, Quic, QuicSettings, TrafficBytes};
 use crate::clock::Clock;
 use crate::storage::{Storage, StorageError};
 use crate::threads;
@@ -247,13 +245,15 @@ impl Station {
 
     /// Hears the others from now on.
     pub(crate) fn serve(&self, answerer: Arc<dyn Answerer>) {
-        let ears = Ears {
+        let dispatch = Dispatch {
+            me: self.me,
+            quic: Arc::downgrade(&self.quic),
             handle: self.handle.clone(),
             members: self.members.clone(),
             answerer,
             runtime: tokio::runtime::Handle::current(),
         };
-        self.quic.serve(Arc::new(ears));
+        self.quic.serve(Arc::new(dispatch));
     }
 
     /// Whether nobody has ever joined, so that this host may be one alone until somebody does.
@@ -527,56 +527,6 @@ fn drawn() -> std::io::Result<u64> {
     let mut drawn = [0; 8];
     getrandom::fill(&mut drawn).map_err(|error| std::io::Error::other(error.to_string()))?;
     Ok(u64::from_le_bytes(drawn))
-}
-
-/// Passes on what comes from others.
-struct Ears {
-    handle: Handle,
-    members: Arc<OnceLock<Members>>,
-    answerer: Arc<dyn Answerer>,
-    /// Where answers are made: not on the network's thread.
-    runtime: tokio::runtime::Handle,
-}
-
-impl Events for Ears {
-    fn frame(&self, from: HostId, frame: Bytes, held: Held) {
-        self.handle.frame(from, frame, held);
-    }
-
-    fn datagram(&self, from: HostId, datagram: Bytes) {
-        if let Some(members) = self.members.get() {
-            members.datagram(from, datagram);
-        }
-    }
-
-    fn introduced(&self, host: HostId, address: SocketAddr) {
-        if let Some(members) = self.members.get() {
-            members.introduced(host, address);
-        }
-    }
-
-    fn joins(&self, host: HostId, from: SocketAddr) -> Joining {
-        let ready = self.runtime.spawn(self.answerer.joins(host, from));
-        Box::pin(async move { ready.await.unwrap_or_else(|_| Err("it stops".to_owned())) })
-    }
-
-    fn ask(&self, from: HostId, question: Bytes) -> Answering {
-        let answer = self.runtime.spawn(self.answerer.answer(from, question));
-        // It has panicked, or the host stops.
-        Box::pin(async move { answer.await.unwrap_or(Answered::Lost) })
-    }
-
-    fn disowned(&self, by: HostId, why: &str) {
-        disowned(&format!("host {by} says: {why}"));
-    }
-
-    fn hosts(&self) -> Vec<(HostId, SocketAddr)> {
-        let view = self.members.get().map(Members::view).unwrap_or_default();
-        view.members()
-            .filter(|member| member.standing.is_active())
-            .map(|member| (member.host, member.address))
-            .collect()
-    }
 }
 
 impl fmt::Debug for Station {

@@ -8,7 +8,8 @@
 //! - A life that isn't later than the known one is **superseded** for good: by number of start, or, of two with the same number, whichever came
 //!   second. Both can't be of one folder.
 //! - A life whose log begins before what the host has already said to be durable is **rewound**: a backup, a copy, a repaired log. What
-//!   it has acknowledged counts for quorums, and it hasn't got it.
+//!   it has acknowledged counts for quorums, and it hasn't got it. Who finds one out tells the others: whoever hadn't heard of the last
+//!   that the host has acknowledged took the process for it, and would refuse the host itself from then on.
 //!
 //! Hence acknowledgements of two lives that are counted by one host are those of one disk (**invariant 7** of [`crate::replication`]).
 //!
@@ -19,6 +20,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::id::{HostId, Lsn};
 
 /// Addresses of one life that are kept: where it's dialled, and as what it shows when it dials.
@@ -28,7 +31,7 @@ const ADDRESSES_MOST: usize = 4;
 const HOSTS_MOST: usize = 4_096;
 
 /// One process on a host's folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Life {
     /// The host's n-th start; kept on its disk.
     pub incarnation: u32,
@@ -129,6 +132,21 @@ impl Lives {
     pub fn part(&mut self, host: HostId, life: Life) {
         if let Some(known) = self.0.get_mut(&host).filter(|known| known.life == life) {
             known.connections = known.connections.saturating_sub(1);
+        }
+    }
+
+    /// Another host has found out that a life lacks what its host had acknowledged, which was durable up to `durable`. It isn't believed any more.
+    pub fn warn(&mut self, host: HostId, rewound: Life, durable: Lsn) {
+        let Some(known) = self.0.get_mut(&host) else { return };
+        known.durable = known.durable.max(durable);
+        if known.life == rewound {
+            // So that the host itself may have the same number, which it has counted by its own folder.
+            let before = rewound.incarnation.saturating_sub(1);
+            known.life = Life {
+                incarnation: before,
+                ..rewound
+            };
+            (known.connections, known.addresses) = (0, Vec::new());
         }
     }
 
@@ -276,6 +294,25 @@ mod tests {
             lives.meet(HOST, life(6, 4, 89), at(1)),
             Err(Doubt::Rewound(Lsn(90), Lsn(89)))
         );
+    }
+
+    /// One that hadn't heard of the last takes an old copy for the host, until another one tells it.
+    #[test]
+    fn a_rewound_life_that_was_taken_makes_way_for_the_host_itself() {
+        let (mut lives, first) = known();
+        lives.part(HOST, first);
+        let (copy, itself) = (life(4, 2, 50), life(4, 3, 60));
+        lives.meet(HOST, copy, at(2)).unwrap();
+        assert_eq!(lives.meet(HOST, itself, at(1)), Err(Doubt::Superseded(4)));
+        lives.warn(HOST, copy, Lsn(60));
+        assert!(!lives.hear(HOST, copy, Lsn(50)), "nothing that it says counts any more");
+        lives.part(HOST, copy);
+        assert_eq!(lives.meet(HOST, copy, at(2)), Err(Doubt::Rewound(Lsn(60), Lsn(50))));
+        assert_eq!(lives.meet(HOST, itself, at(1)), Ok(()));
+        // A warning of one that isn't known here changes nothing but what's known to be durable.
+        lives.warn(HOST, copy, Lsn(70));
+        assert!(lives.hear(HOST, itself, Lsn(61)));
+        lives.warn(HostId([8; 16]), copy, Lsn(70));
     }
 
     #[test]

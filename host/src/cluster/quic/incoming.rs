@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use granary_core::id::{HostId, Lsn};
+use granary_core::membership::Life;
 use quinn::{Connection, ConnectionError, Incoming, RecvStream, VarInt};
 
 use super::allowance::{Allowance, Held};
@@ -67,6 +68,9 @@ impl Answered {
 /// Until this host is ready for others, or why it isn't.
 pub(crate) type Joining = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
+/// Until others were told.
+pub(crate) type Telling = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// What comes from other hosts, each known by its certificate.
 pub(crate) trait Events: Send + Sync {
     /// A frame, with its share of what may be held.
@@ -81,6 +85,8 @@ pub(crate) trait Events: Send + Sync {
     fn joins(&self, host: HostId, from: std::net::SocketAddr) -> Joining;
     /// Another host takes another process for this host, for good: this one has to end before it does any harm.
     fn disowned(&self, by: HostId, why: &str);
+    /// A process shows another host's identity and lacks what that host has acknowledged, which was durable up to there. Until the others know.
+    fn rewound(&self, host: HostId, life: Life, durable: Lsn) -> Telling;
     /// Where the other hosts are, for one that joins.
     fn hosts(&self) -> Vec<(HostId, std::net::SocketAddr)>;
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use granary_core::id::{HostId, Lsn};
-use granary_core::membership::{Life, Lives};
+use granary_core::membership::{Doubt, Life, Lives};
 use quinn::{Connection, ConnectionError, VarInt};
 
 use super::endpoint::Quic;
@@ -26,6 +26,9 @@ const NAMELESS: VarInt = VarInt::from_u32(4);
 /// A host that starts again somewhere else is taken for a rival of its earlier process, until connections of that are over. For longer
 /// than this it's one.
 const RIVAL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the others may take to hear of a process that lacks what its host has acknowledged.
+const TELLING: Duration = Duration::from_secs(1);
 
 /// This host's own life, and those of others.
 pub(super) struct Known {
@@ -95,7 +98,19 @@ impl Quic {
         })
         .map_err(|doubt| {
             let why = doubt.to_string();
-            connection.close(if doubt.is_final() { OVER } else { RIVAL }, why.as_bytes());
+            let code = if doubt.is_final() { OVER } else { RIVAL };
+            match doubt {
+                // The others hear of it first: when this process has ended, the host itself may start at once.
+                Doubt::Rewound(durable, _) => {
+                    let told = self.events().rewound(host, life, durable);
+                    let (connection, why) = (connection.clone(), why.clone());
+                    self.spawn(async move {
+                        let _ = tokio::time::timeout(TELLING, told).await;
+                        connection.close(code, why.as_bytes());
+                    });
+                }
+                Doubt::Rival(_) | Doubt::Superseded(_) => connection.close(code, why.as_bytes()),
+            }
             self.refused(&address, &format!("it says that it's host {host}: {why}"));
             why
         })
@@ -115,6 +130,13 @@ impl Quic {
             }
             Some(Verdict::Over(why)) => self.events().disowned(by, &why),
         }
+    }
+}
+
+impl Quic {
+    /// Another host has found out that a process lacks what its host has acknowledged.
+    pub(crate) fn warn(&self, host: HostId, rewound: Life, durable: Lsn) {
+        self.known().lives().warn(host, rewound, durable);
     }
 }
 

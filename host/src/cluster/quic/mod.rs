@@ -40,7 +40,7 @@ pub(super) use authority::Authority;
 pub(crate) use authority::AuthorityError;
 pub(super) use endpoint::{Quic, QuicSettings};
 pub(super) use identity::{Identity, Origin};
-pub(crate) use incoming::{Answered, Answering, Events, Joining};
+pub(crate) use incoming::{Answered, Answering, Events, Joining, Telling};
 pub(crate) use join::JoinError;
 pub(super) use join::join;
 pub(super) use token::{JoinToken, NoToken};

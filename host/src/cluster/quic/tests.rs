@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use granary_core::config_chain::config::ClusterId;
 use granary_core::id::{HostId, Lsn};
+use granary_core::membership::Life;
 use tempfile::TempDir;
 use tokio::sync::Notify;
 
@@ -61,6 +62,10 @@ impl Events for Heard {
     fn disowned(&self, by: HostId, why: &str) {
         self.disowned.lock().unwrap().push((by, why.to_owned()));
         self.news.notify_waiters();
+    }
+
+    fn rewound(&self, _: HostId, _: Life, _: Lsn) -> Telling {
+        Box::pin(std::future::ready(()))
     }
 
     fn hosts(&self) -> Vec<(HostId, SocketAddr)> {
