@@ -18,6 +18,7 @@ use granary_core::id::HostId;
 use granary_core::membership::{self, Standing};
 use granary_core::placement::Beat;
 use granary_core::slot::SLOTS;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::config::ClusterConfig;
@@ -117,6 +118,8 @@ pub(crate) struct Station {
     members: Arc<OnceLock<Members>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     tasks: Mutex<JoinSet<()>>,
+    /// Held while the cluster goes over to a new authority at this host's word.
+    rotation: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What taking part needs.
@@ -240,6 +243,7 @@ impl Station {
             members: Arc::default(),
             threads: Mutex::default(),
             tasks: Mutex::default(),
+            rotation: Arc::default(),
         })
     }
 
@@ -340,9 +344,18 @@ impl Station {
         self.keys().token(holds).await
     }
 
-    /// Has the cluster go over to a new authority. How many hosts have.
+    /// Has the cluster go over to a new authority, to the end, also when nobody waits for it any more. How many hosts have.
     pub(crate) async fn rotate(&self) -> Result<usize, String> {
-        self.keys().rotate(self.me).await
+        let one = self.rotation.clone().try_lock_owned();
+        let one = one.map_err(|_| "the cluster goes over to a new authority already".to_owned())?;
+        let (keys, me) = (self.keys(), self.me);
+        let (told, rotated) = oneshot::channel();
+        self.spawn("rotation", async move {
+            // Whoever has asked may have gone.
+            let _ = told.send(keys.rotate(me).await);
+            drop(one);
+        });
+        rotated.await.unwrap_or_else(|_| Err("the host stops".to_owned()))
     }
 
     /// Answers what another host asks about who can let hosts in. Nothing when it can't be read.

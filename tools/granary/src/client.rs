@@ -102,7 +102,8 @@ impl Client {
                 Ok(by_socket)
             }
             // This user isn't the owner: what the host said holds.
-            Err(_) => Ok(response),
+            Err(error) if owner::is_shut(&error) => Ok(response),
+            Err(error) => Err(Failure::Unreachable(format!("no answer from the host: {error}"))),
         }
     }
 

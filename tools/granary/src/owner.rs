@@ -49,6 +49,12 @@ fn is_here(url: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
+/// Whether a request failed before it was sent: nobody listens there, or not for this user.
+pub(crate) fn is_shut(error: &Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied};
+    matches!(error, Error::Io(error) if matches!(error.kind(), ConnectionRefused | NotFound | PermissionDenied))
+}
+
 /// Sends requests by a socket.
 pub(crate) fn agent(config: Config, socket: PathBuf) -> Agent {
     Agent::with_parts(config, Socket(socket), DefaultResolver::default())
