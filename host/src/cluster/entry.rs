@@ -92,3 +92,36 @@ pub(crate) fn was_in_one(data: &Path) -> bool {
     let folder = data.join(FOLDER);
     folder.join(journal::NAME).exists() || !read_book(&folder).is_empty()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::members::keep_book;
+
+    const ME: HostId = HostId([1; 16]);
+
+    #[test]
+    fn a_folder_of_an_earlier_release_has_the_authority_and_that_lets_its_host_in() {
+        for (is_member, origin) in [(false, Origin::Founded), (true, Origin::Joined)] {
+            let folder = tempfile::tempdir().unwrap();
+            assert!(
+                known(folder.path(), ME).unwrap().is_none(),
+                "nothing is known of a new one"
+            );
+            let authority = Authority::found(ClusterId([7; 16])).unwrap();
+            authority.keep(folder.path()).unwrap();
+            if is_member {
+                let other = (HostId([2; 16]), "10.0.0.2:7778".parse().unwrap());
+                keep_book(folder.path(), [other].into_iter()).unwrap();
+            }
+            let identity = known(folder.path(), ME).unwrap().unwrap();
+            assert_eq!((identity.cluster, identity.origin), (authority.cluster, origin));
+            identity.keep(folder.path()).unwrap();
+            // From then on the file says it.
+            std::fs::remove_file(folder.path().join("authority")).unwrap();
+            assert_eq!(known(folder.path(), ME).unwrap().unwrap().origin, origin);
+            let other = known(folder.path(), HostId([3; 16]));
+            assert!(matches!(other, Err(AuthorityError::Foreign(ME))), "it's another host's");
+        }
+    }
+}
