@@ -11,10 +11,11 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde_json::Value;
+
+use crate::clock::wall_millis;
 
 /// The file in the data folder, and the one before it.
 const NAME: &str = "audit.log";
@@ -71,8 +72,7 @@ impl Audit {
 
     /// Writes a line, so that it's there after a crash of the process; waits for the system's cache, not for the disk.
     pub(crate) fn write(&self, entry: &Entry<'_>) -> io::Result<()> {
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let at_ms = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
+        let at_ms = wall_millis();
         let mut line = serde_json::to_vec(&Line { at_ms, entry })?;
         line.push(b'\n');
         let mut open = self.file.lock().expect("no panic under this lock");

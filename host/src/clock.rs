@@ -24,7 +24,7 @@ impl Clock {
     }
 }
 
-/// Now, on the wall clock: milliseconds since 1970, 0 when it's set to before that. For people to read; nothing is decided by it.
+/// Now, on the wall clock: milliseconds since 1970, 0 when it's set to before that. For people to read, and for how long join tokens hold.
 pub(crate) fn wall_millis() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_millis() as u64)

@@ -10,6 +10,14 @@ fn file(host: &Host, name: &str) -> PathBuf {
     host.data().join("cluster").join(name)
 }
 
+/// Of three hosts: all of them vote.
+fn until_all_have_it(cluster: &Cluster) {
+    let has = |host: &Host| file(host, "authority").exists();
+    wait::until("all voters have the authority", || {
+        cluster.hosts.iter().all(has).then_some(())
+    });
+}
+
 #[test]
 fn a_host_that_does_not_vote_has_no_key_of_the_authority_and_gets_tokens_all_the_same() {
     let mut cluster = Cluster::start(2);
@@ -22,13 +30,7 @@ fn a_host_that_does_not_vote_has_no_key_of_the_authority_and_gets_tokens_all_the
         .push(Host::start_with(&["--cluster-listen", "127.0.0.1:0", "--join", &token]));
     cluster.settle();
     // Of three hosts all vote: none of them is the only one that can let others in.
-    wait::until("all voters have the authority", || {
-        cluster
-            .hosts
-            .iter()
-            .all(|host| file(host, "authority").exists())
-            .then_some(())
-    });
+    until_all_have_it(&cluster);
     // Also when the first host is gone, and the others start again.
     cluster.hosts[0].kill();
     cluster.hosts[1].kill();
@@ -59,13 +61,7 @@ fn a_cluster_goes_over_to_a_new_authority_without_a_failed_call() {
         let serves = |host: &Host| host.client().fetch("/v1/grains/counter/a/get").status == 200;
         cluster.hosts.iter().all(serves).then_some(())
     });
-    wait::until("all voters have the authority", || {
-        cluster
-            .hosts
-            .iter()
-            .all(|host| file(host, "authority").exists())
-            .then_some(())
-    });
+    until_all_have_it(&cluster);
     let before = std::fs::read(file(&cluster.hosts[1], "authority")).unwrap();
     let rotated = granary(&cluster.hosts[1], &["authority", "rotate"]);
     assert!(rotated.ok().ends_with("hosts that believe it: 3"), "{}", rotated.stdout);

@@ -106,10 +106,7 @@ impl Driver {
     /// The state in this host's storage, which must be the one after the commit of this hash. If it can't be had the activation is let go,
     /// so that another host may begin one.
     async fn stored_as(&self, cluster: &Handle, hash: [u8; 16]) -> Result<Option<Stored>, CallFailure> {
-        let stored = self.stored().await.map_err(|_| {
-            cluster.close(self.id(), None);
-            unreadable()
-        })?;
+        let stored = self.stored().await.inspect_err(|_| cluster.close(self.id(), None))?;
         let found = stored.as_ref().map_or([0; 16], |stored| stored.head.hash);
         if found != hash && hash != [0; 16] {
             // Its slot has gone to other hosts since, and the copy with it.

@@ -2,7 +2,7 @@
 //!
 //! **Not here:** what isn't committed yet; a `volatile` grain's digest is that of its last commit.
 
-use granary_core::api::{CallFailure, Code};
+use granary_core::api::CallFailure;
 use granary_core::id::GrainName;
 
 use super::Catalog;
@@ -15,15 +15,7 @@ impl Catalog {
         let line = parts.modules.line(&grain.kind)?;
         // It reads a whole state, as a restore does, and shares its bound.
         let _one_of_few = parts.restores.acquire().await;
-        let name = grain.clone();
-        let loaded = parts.read(move |storage| storage.load(&name)).await;
-        let stored = loaded.map_err(|error| {
-            tracing::error!(%grain, %error, "a grain can't be loaded");
-            CallFailure::before(
-                Code::Internal,
-                "the grain's stored state can't be read; the host's log says why",
-            )
-        })?;
+        let stored = parts.load(grain).await?;
         let Some(stored) = stored.filter(|stored| !stored.deleted) else {
             return Ok(None);
         };

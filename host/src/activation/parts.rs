@@ -5,17 +5,19 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use granary_core::activation::{Limits, Now};
-use granary_core::id::{Ballot, Revision};
+use granary_core::api::CallFailure;
+use granary_core::id::{Ballot, GrainName, Revision};
 use granary_core::message::Token;
 use granary_core::waits::WaitGraph;
 use tokio::sync::{RwLock, RwLockReadGuard, Semaphore};
 
+use super::restore::unreadable;
 use super::{Backlog, Budget, Records, Release, Stall};
 use crate::clock::Clock;
 use crate::cluster;
 use crate::modules::Modules;
 use crate::snapshot::Tracking;
-use crate::storage::Storage;
+use crate::storage::{Storage, Stored};
 use crate::telemetry::Metrics;
 use crate::wasm::Engine;
 
@@ -65,6 +67,15 @@ impl Parts {
         let storage = self.storage.clone();
         let reading = tokio::task::spawn_blocking(move || read(&*storage));
         reading.await.expect("storage catches its panics")
+    }
+
+    /// A grain's stored state. When it can't be read the log says why.
+    pub(crate) async fn load(&self, grain: &GrainName) -> Result<Option<Stored>, CallFailure> {
+        let name = grain.clone();
+        self.read(move |storage| storage.load(&name)).await.map_err(|error| {
+            tracing::error!(%grain, %error, "a grain can't be loaded");
+            unreadable()
+        })
     }
 
     /// The cluster, unless this host is alone.

@@ -19,7 +19,7 @@ use super::driver::Driver;
 use super::residence::{Residence, start_failure};
 use super::room;
 use crate::modules::Deployment;
-use crate::storage::{StorageError, Stored};
+use crate::storage::Stored;
 use crate::wasm::StartError;
 
 /// What every commit of this activation carries.
@@ -39,7 +39,7 @@ impl Driver {
     ) -> Result<(Residence, Loaded, Origin), CallFailure> {
         let parts = self.parts();
         let (stored, begun) = match parts.cluster() {
-            None => (self.stored().await.map_err(|_| unreadable())?, None),
+            None => (self.stored().await?, None),
             Some(cluster) => {
                 let begun = self.begin(cluster).await?;
                 (begun.stored, Some((begun.ballot, begun.last)))
@@ -96,12 +96,10 @@ impl Driver {
     }
 
     /// The state in this host's storage. What is read isn't charged before: few at a time do it, here as in a cluster.
-    pub(super) async fn stored(&self) -> Result<Option<Stored>, StorageError> {
+    pub(super) async fn stored(&self) -> Result<Option<Stored>, CallFailure> {
         let parts = self.parts();
         let _one_of_few = parts.restores.acquire().await;
-        let name = self.name().clone();
-        let loaded = parts.read(move |storage| storage.load(&name)).await;
-        loaded.inspect_err(|error| tracing::error!(grain = %self.name(), %error, "a grain can't be loaded"))
+        parts.load(self.name()).await
     }
 
     /// An instance; when all room is taken, an idle grain leaves for it.

@@ -22,7 +22,6 @@ use super::reach::refusal;
 use super::residence::{Residence, start_failure};
 use super::{Catalog, Records, room, translate};
 use crate::modules::{Deployment, Line, Target};
-use crate::storage::Stored;
 use crate::wasm::{GuestCall, GuestCallError, LogLevel, LogSource, Replies, TurnHost};
 
 /// A read as its caller meant it.
@@ -65,7 +64,7 @@ impl Catalog {
         let (mut residence, seq, revision) = {
             // It reads a whole state, as a restore does, and shares its bound.
             let _one_of_few = parts.restores.acquire().await;
-            let stored = self.copy(grain).await?;
+            let stored = parts.load(grain).await?.filter(|stored| !stored.deleted);
             let head = stored.as_ref().map(|stored| stored.head.clone());
             let deployment = match &head {
                 Some(head) => parts.modules.revision(line, head.revision, head.module).await?,
@@ -125,17 +124,6 @@ impl Catalog {
             hosts.join(", ")
         );
         Err(CallFailure::before(Code::NoQuorum, detail))
-    }
-
-    async fn copy(&self, grain: &GrainName) -> Result<Option<Stored>, CallFailure> {
-        let name = grain.clone();
-        let loaded = self.parts.read(move |storage| storage.load(&name)).await;
-        let stored = loaded.map_err(|error| {
-            tracing::error!(%grain, %error, "a grain's copy can't be read");
-            let detail = "the grain's stored state can't be read; the host's log says why";
-            CallFailure::before(Code::Internal, detail)
-        })?;
-        Ok(stored.filter(|stored| !stored.deleted))
     }
 
     /// The arguments in the order of the revision that the copy is of.

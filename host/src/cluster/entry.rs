@@ -28,15 +28,14 @@ pub(super) async fn enter(
     let identity = match (known(&folder, me)?, token) {
         (None, None) => found(&folder, me)?,
         (None, Some(token)) => join_with(&token, storage).await?,
-        (Some(identity), None) => identity,
+        (Some(identity), None) => return Ok(identity),
         (Some(identity), Some(token)) if token.cluster == identity.cluster => {
             if identity.believes(&token.fingerprint) || identity.was_let_in_by(&token) {
                 tracing::info!(cluster = %identity.cluster, "this host is in the cluster already: the join token isn't used");
-                identity
-            } else {
-                tracing::info!(cluster = %identity.cluster, "the cluster has a new authority: this host is let in again");
-                join(&token, me).await.map_err(StationError::Join)?
+                return Ok(identity);
             }
+            tracing::info!(cluster = %identity.cluster, "the cluster has a new authority: this host is let in again");
+            join(&token, me).await.map_err(StationError::Join)?
         }
         // It was started without a token before, and nobody has joined it.
         (Some(identity), Some(token)) if identity.origin == Origin::Founded && !was_in_one(data) => {
@@ -44,7 +43,7 @@ pub(super) async fn enter(
         }
         (Some(identity), Some(_)) => {
             tracing::warn!(cluster = %identity.cluster, "this host is in another cluster than the token's: the token isn't used");
-            identity
+            return Ok(identity);
         }
     };
     identity.keep(&folder)?;
@@ -62,7 +61,9 @@ fn known(folder: &Path, me: HostId) -> Result<Option<Identity>, AuthorityError> 
     };
     let is_first = read_book(folder).is_empty();
     let origin = if is_first { Origin::Founded } else { Origin::Joined };
-    Identity::of(&authority, me, origin).map(Some)
+    let identity = Identity::of(&authority, me, origin)?;
+    identity.keep(folder)?;
+    Ok(Some(identity))
 }
 
 fn found(folder: &Path, me: HostId) -> Result<Identity, StationError> {
@@ -116,7 +117,6 @@ mod tests {
             }
             let identity = known(folder.path(), ME).unwrap().unwrap();
             assert_eq!((identity.cluster, identity.origin), (authority.cluster, origin));
-            identity.keep(folder.path()).unwrap();
             // From then on the file says it.
             std::fs::remove_file(folder.path().join("authority")).unwrap();
             assert_eq!(known(folder.path(), ME).unwrap().unwrap().origin, origin);

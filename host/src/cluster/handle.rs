@@ -167,16 +167,15 @@ fn open_journal(data: &Path, handle: &Handle, visit: &mut dyn FnMut(Record)) -> 
 impl Handle {
     /// A frame of a peer.
     pub(super) fn frame(&self, from: HostId, frame: Bytes, held: Held) {
-        let is_behind = self.counts.journal_bytes.load(Ordering::Relaxed) > JOURNAL_BYTES_MOST;
-        if !is_behind && self.counts.frames.fetch_add(1, Ordering::Relaxed) < FRAMES_MOST {
+        let counts = &self.counts;
+        let is_behind = counts.journal_bytes.load(Ordering::Relaxed) > JOURNAL_BYTES_MOST;
+        if counts.frames.fetch_add(1, Ordering::Relaxed) < FRAMES_MOST && !is_behind {
             let _held = held;
             self.note(Note::Frame { from, frame, _held });
-            return;
+        } else {
+            counts.frames.fetch_sub(1, Ordering::Relaxed);
+            counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
-        if !is_behind {
-            self.counts.frames.fetch_sub(1, Ordering::Relaxed);
-        }
-        self.counts.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What the office's thread is behind with.

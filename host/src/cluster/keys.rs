@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 
 use super::handle::Handle;
 use super::link::{CallError, Link};
-use super::quic::{Authority, AuthorityError, Quic};
+use super::quic::{Authority, Quic};
 use super::wire::{Topic, decode, encode, question};
 
 /// How long a host may take to answer.
@@ -80,30 +80,33 @@ impl Keys {
 
     fn tell(&self, config: &Config, from: HostId, ask: Ask) -> Result<Told, String> {
         let quic = &self.quic;
+        if config.member(from).is_none() {
+            return Err("only members may ask that".to_owned());
+        }
+        if !matches!(ask, Ask::Token { .. } | Ask::Rewound { .. }) && !config.is_voter(from) {
+            return Err("only voters may ask that".to_owned());
+        }
         match ask {
-            Ask::Token { valid_ms } if config.member(from).is_some() => {
-                let token = quic.token(Duration::from_millis(valid_ms));
-                let token = token.map_err(|error| error.to_string())?.ok_or("it has no authority")?;
-                Ok(Told::Token(token.to_string()))
+            Ask::Token { valid_ms } => {
+                let token = quic.token(Duration::from_millis(valid_ms)).map_err(failed)?;
+                Ok(Told::Token(token.ok_or("it has no authority")?.to_string()))
             }
-            Ask::Rewound { host, life, durable } if config.member(from).is_some() => {
+            Ask::Rewound { host, life, durable } => {
                 tracing::warn!(%host, by = %from, "a process on an old copy of a host's data folder was found out");
                 quic.warn(host, life, durable);
                 Ok(Told::Done)
             }
-            _ if !config.is_voter(from) => Err("only voters may ask that".to_owned()),
             Ask::Authority => Ok(Told::Authority(quic.authority().ok_or("it has no authority")?)),
-            Ask::Token { .. } | Ask::Rewound { .. } => Err("only members may ask that".to_owned()),
             Ask::Believe { root } => {
                 let shown = quic.change_identity(|identity| {
                     identity.believe(root);
                     identity.public_key()
                 });
-                shown.map(Told::PublicKey).map_err(|error| error.to_string())
+                shown.map(Told::PublicKey).map_err(failed)
             }
             Ask::Adopt { root, certificate } => {
                 let adopted = quic.change_identity(|identity| identity.adopt(root, certificate));
-                adopted.map(|()| Told::Done).map_err(|error| error.to_string())
+                adopted.map(|()| Told::Done).map_err(failed)
             }
             Ask::BelieveOne => self.believe_one(config).map(|()| Told::Done),
         }
@@ -147,12 +150,12 @@ impl Keys {
         let Told::Authority(authority) = self.ask(from, &Ask::Authority).await? else {
             return Err("no answer to that".to_owned());
         };
-        self.quic.take_authority(authority).map_err(|error| error.to_string())
+        self.quic.take_authority(authority).map_err(failed)
     }
 
     /// A join token: this host's own, or one that a voter makes.
     pub(super) async fn token(&self, valid: Duration) -> Result<String, String> {
-        let own = self.quic.token(valid).map_err(|error| error.to_string())?;
+        let own = self.quic.token(valid).map_err(failed)?;
         if let Some(own) = own {
             return Ok(own.to_string());
         }
@@ -266,6 +269,6 @@ impl Keys {
     }
 }
 
-fn failed(error: AuthorityError) -> String {
+fn failed(error: impl std::fmt::Display) -> String {
     error.to_string()
 }

@@ -153,8 +153,7 @@ impl Activations {
 
     /// A later activation of this host is as good as another host's: what it has confirmed says nothing of what an earlier one has served.
     pub(super) fn read(&mut self, token: Token, grain: GrainId, (by, sees): (Ballot, Seq), to: &mut Effects<'_>) {
-        let served = self.lives.get(&grain).is_some_and(|life| life.ballot == Some(by));
-        if served && self.is_active(grain) {
+        if self.lives.get(&grain).is_some_and(|life| life.ballot == Some(by)) {
             let ticket = token.0;
             to.proposer(grain, proposer::Input::Read { ticket, sees });
         } else {

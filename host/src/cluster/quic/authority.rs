@@ -187,8 +187,13 @@ pub(super) fn read<T: serde::de::DeserializeOwned>(folder: &Path, name: &str) ->
     wire::decode(&bytes).map(Some).ok_or(AuthorityError::Damaged)
 }
 
-/// Keeps a file in the cluster's folder, for its owner's eyes only: it's there as a whole after a crash, or as it was.
+/// Keeps a file in the cluster's folder.
 pub(super) fn keep<T: Serialize>(folder: &Path, name: &str, value: &T) -> Result<(), AuthorityError> {
+    Ok(keep_bytes(folder, name, &wire::encode(value))?)
+}
+
+/// Keeps a file in the cluster's folder, for its owner's eyes only: it's there as a whole after a crash, or as it was.
+pub(super) fn keep_bytes(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     std::fs::create_dir_all(folder)?;
     let new = folder.join(name).with_extension("new");
     let mut file = OpenOptions::new()
@@ -197,9 +202,8 @@ pub(super) fn keep<T: Serialize>(folder: &Path, name: &str, value: &T) -> Result
         .truncate(true)
         .mode(0o600)
         .open(&new)?;
-    file.write_all(&wire::encode(value))?;
+    file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(new, folder.join(name))?;
-    File::open(folder)?.sync_all()?;
-    Ok(())
+    File::open(folder)?.sync_all()
 }

@@ -25,8 +25,9 @@ use super::lane::{Lane, Outgoing};
 use super::strangers::Strangers;
 use super::tls::{Credentials, cluster_name, host_name, host_of};
 use super::token::JoinToken;
-use super::token_book::{TokenBook, now_millis};
+use super::token_book::TokenBook;
 use super::traffic::{self, Traffic};
+use crate::clock::wall_millis;
 use crate::threads;
 
 /// How often the certificate's age is looked at, by the clock on the wall: it counts also while the machine sleeps.
@@ -189,7 +190,7 @@ impl Quic {
         };
         let mut secret = [0; 16];
         getrandom::fill(&mut secret).map_err(|error| io::Error::other(error.to_string()))?;
-        let expires = now_millis().saturating_add(u64::try_from(holds.as_millis()).unwrap_or(u64::MAX));
+        let expires = wall_millis().saturating_add(u64::try_from(holds.as_millis()).unwrap_or(u64::MAX));
         self.tokens.add(&secret, expires)?;
         Ok(Some(JoinToken {
             address: self.advertised,

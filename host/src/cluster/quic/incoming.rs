@@ -16,7 +16,8 @@ use super::known::Met;
 use super::lane::{FRAME_MOST, HEAD_BYTES, read_head};
 use super::strangers::{Admission, Stranger};
 use super::tls::{JOIN, PEERS, host_of, speaks, welcome_peer};
-use super::{join, message, token_book};
+use super::{join, message};
+use crate::clock::wall_millis;
 
 /// Connections of peers at a time; more are refused.
 const PEERS_MOST: usize = 4096;
@@ -238,7 +239,7 @@ pub(super) struct Refusals {
 impl Refusals {
     pub(super) fn note(&self, remote: &std::net::SocketAddr, why: &str) {
         let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
-        let now = token_book::now_millis();
+        let now = wall_millis();
         let logged = self.logged.load(Ordering::Relaxed);
         if now >= logged + LOG_PAUSE_MILLIS || count == 1 {
             self.logged.store(now, Ordering::Relaxed);

@@ -16,7 +16,8 @@ use super::endpoint::Quic;
 use super::identity::{Applicant, Identity, Origin};
 use super::tls::{cluster_name, first_contact};
 use super::token::JoinToken;
-use super::token_book::{TokenBook, now_millis};
+use super::token_book::TokenBook;
+use crate::clock::wall_millis;
 
 /// The longest question and answer.
 const MOST: usize = 64 << 10;
@@ -85,7 +86,7 @@ impl From<AuthorityError> for JoinError {
 
 /// Joins with a token. Nothing is kept yet.
 pub(crate) async fn join(token: &JoinToken, host: HostId) -> Result<Identity, JoinError> {
-    if token.expires <= now_millis() {
+    if token.expires <= wall_millis() {
         return Err(JoinError::Expired);
     }
     let any = match token.address {

@@ -4,13 +4,14 @@
 //! show it again: the answer may have been lost.
 
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use granary_core::id::HostId;
+
+use super::authority::keep_bytes;
+use crate::clock::wall_millis;
 
 /// The file in the cluster's folder.
 const FILE: &str = "tokens";
@@ -20,7 +21,7 @@ const TOKENS_MOST: usize = 1000;
 /// See the file's text.
 #[derive(Debug)]
 pub(super) struct TokenBook {
-    path: PathBuf,
+    folder: PathBuf,
     entries: Mutex<Vec<Entry>>,
 }
 
@@ -52,15 +53,14 @@ impl std::fmt::Display for Refused {
 
 impl TokenBook {
     pub(super) fn open(folder: &Path) -> io::Result<TokenBook> {
-        let path = folder.join(FILE);
-        let text = match std::fs::read_to_string(&path) {
+        let text = match std::fs::read_to_string(folder.join(FILE)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             read => read?,
         };
         // A line that can't be read is a token that isn't taken.
         let entries = text.lines().filter_map(Entry::read).collect();
         Ok(TokenBook {
-            path,
+            folder: folder.to_owned(),
             entries: Mutex::new(entries),
         })
     }
@@ -68,7 +68,7 @@ impl TokenBook {
     /// Notes a new token.
     pub(super) fn add(&self, secret: &[u8; 16], expires: u64) -> io::Result<()> {
         let mut entries = self.entries.lock().expect("no panic under this lock");
-        let now = now_millis();
+        let now = wall_millis();
         let mut next: Vec<Entry> = entries.iter().filter(|entry| entry.expires > now).cloned().collect();
         if next.len() >= TOKENS_MOST {
             let why = format!("{TOKENS_MOST} join tokens are out: wait until some expire");
@@ -92,7 +92,7 @@ impl TokenBook {
         let Some(at) = entries.iter().position(|entry| entry.hash == hash) else {
             return Ok(Err(Refused::Unknown));
         };
-        if entries[at].expires <= now_millis() {
+        if entries[at].expires <= wall_millis() {
             return Ok(Err(Refused::Expired));
         }
         match entries[at].used_by {
@@ -114,14 +114,7 @@ impl TokenBook {
             // Writing to a string can't fail.
             let _ = writeln!(text, "{} {} {by}", entry.hash, entry.expires);
         }
-        let new = self.path.with_extension("new");
-        let mut file = File::create(&new)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(new, &self.path)?;
-        self.path
-            .parent()
-            .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+        keep_bytes(&self.folder, FILE, text.as_bytes())
     }
 }
 
@@ -138,12 +131,6 @@ impl Entry {
     }
 }
 
-/// Milliseconds since 1970.
-pub(super) fn now_millis() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,7 +140,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (mine, other) = (HostId([1; 16]), HostId([2; 16]));
         let book = TokenBook::open(folder.path()).unwrap();
-        book.add(&[7; 16], now_millis() + 60_000).unwrap();
+        book.add(&[7; 16], wall_millis() + 60_000).unwrap();
         assert_eq!(book.take(&[8; 16], mine).unwrap(), Err(Refused::Unknown));
         let book = TokenBook::open(folder.path()).unwrap();
         assert_eq!(book.take(&[7; 16], mine).unwrap(), Ok(()));
@@ -166,7 +153,7 @@ mod tests {
     fn a_token_that_has_expired_is_not_taken() {
         let folder = tempfile::tempdir().unwrap();
         let book = TokenBook::open(folder.path()).unwrap();
-        book.add(&[7; 16], now_millis()).unwrap();
+        book.add(&[7; 16], wall_millis()).unwrap();
         assert_eq!(book.take(&[7; 16], HostId([1; 16])).unwrap(), Err(Refused::Expired));
     }
 }

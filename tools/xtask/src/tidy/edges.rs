@@ -22,7 +22,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "wasm",
         ],
     ),
-    ("audit", &[]),
+    ("audit", &["clock"]),
     ("clock", &[]),
     ("cluster", &["clock", "storage", "telemetry", "threads"]),
     ("config", &["cluster", "http", "snapshot", "storage", "wasm"]),
