@@ -41,19 +41,28 @@ impl Departures {
         !leaving.is_empty() && leaving.get(&id).is_some_and(|until| *until > Instant::now())
     }
 
-    fn begin(&self, id: GrainId) -> bool {
+    /// Nothing when it's leaving already, or too many are.
+    fn begin(&self, id: GrainId) -> Option<Leaving<'_>> {
         let mut leaving = self.0.lock().expect("no panic under this lock");
         let now = Instant::now();
         leaving.retain(|_, until| *until > now);
         if leaving.contains_key(&id) || leaving.len() >= LEAVING_MOST {
-            return false;
+            return None;
         }
         leaving.insert(id, now + LAST_TURN + TAKE_PATIENCE);
-        true
+        Some(Leaving { all: self, id })
     }
+}
 
-    fn end(&self, id: GrainId) {
-        self.0.lock().expect("no panic under this lock").remove(&id);
+/// A grain that is leaving, until it has left or whoever has it moved is gone: calls to it wait for no longer than that.
+struct Leaving<'a> {
+    all: &'a Departures,
+    id: GrainId,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.all.0.lock().expect("no panic under this lock").remove(&self.id);
     }
 }
 
@@ -66,13 +75,12 @@ impl Catalog {
         to: HostId,
     ) -> Result<Duration, CallFailure> {
         let (id, name) = (driver.id(), driver.name().clone());
-        if !self.departures.begin(id) {
+        let Some(leaving) = self.departures.begin(id) else {
             let detail = format!("`{name}` is being moved already, or too many grains are");
             return Err(CallFailure::before(Code::Overloaded, detail));
-        }
+        };
         driver.depart(to);
         if tokio::time::timeout(LAST_TURN, driver.gone()).await.is_err() {
-            self.departures.end(id);
             let detail = format!("`{name}` is still at work: it goes when that's done");
             return Err(CallFailure::before(Code::Deadline, detail));
         }
@@ -88,7 +96,7 @@ impl Catalog {
             // Whether it's stuck is that host's to say now.
             driver.line().stuck().forget(id);
         }
-        self.departures.end(id);
+        drop(leaving);
         taken.map(|_| pause).ok_or_else(|| {
             let detail = format!("host {to} hasn't taken `{name}`: its next call finds a host for it");
             CallFailure::before(Code::NoQuorum, detail)
@@ -131,5 +139,20 @@ impl Driver {
             }
             changed.await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grain_leaves_once_at_a_time_and_no_longer_than_somebody_sees_to_it() {
+        let (departures, id) = (Departures::default(), GrainId([1; 16]));
+        let leaving = departures.begin(id).unwrap();
+        assert!(departures.has(id) && departures.begin(id).is_none());
+        // Also when its mover is cancelled: an operator's client that goes away.
+        drop(leaving);
+        assert!(!departures.has(id) && departures.begin(id).is_some());
     }
 }
