@@ -22,8 +22,18 @@ struct Shared {
     /// By thread.
     acknowledged: Vec<AtomicU64>,
     failures: Mutex<Vec<String>>,
+    /// What each thread tried last.
+    last: Vec<Mutex<Try>>,
     /// The longest that one call took until it was acknowledged, tries included, in milliseconds.
     longest_ms: AtomicU64,
+}
+
+/// A call, for whoever reads of a client that doesn't get on.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Try {
+    key: String,
+    /// Why it failed, once it has.
+    failed: Option<String>,
 }
 
 impl Writers {
@@ -38,6 +48,7 @@ impl Writers {
             targets,
             acknowledged: (0..threads).map(|_| AtomicU64::new(0)).collect(),
             failures: Mutex::default(),
+            last: (0..threads).map(|_| Mutex::default()).collect(),
             longest_ms: AtomicU64::new(0),
         });
         let start = |thread: usize| {
@@ -66,12 +77,12 @@ impl Writers {
     /// Waits until each thread has so many more calls acknowledged, whatever host its keys are on.
     pub(crate) fn until_all_get_on(&self, more: u64) {
         let goals: Vec<u64> = self.counts().map(|count| count + more).collect();
-        wait::until("every client gets on", || {
-            self.counts()
-                .zip(&goals)
-                .all(|(count, goal)| count >= *goal)
-                .then_some(())
-        });
+        let behind = || {
+            let behind = self.counts().zip(&goals).zip(&self.shared.last);
+            let behind = behind.filter(|((count, goal), _)| count < *goal);
+            behind.map(|(_, last)| last.lock().unwrap().clone()).collect()
+        };
+        wait::until_equal("every client gets on", Vec::<Try>::new(), behind);
     }
 
     /// Calls that were acknowledged so far.
@@ -116,6 +127,10 @@ fn write(shared: &Shared, thread: usize, keys: usize, mut random: Random) -> Led
     while !shared.targets.is_over() {
         let key = random.below(keys as u64) as usize;
         let name = format!("w{thread}-{key}");
+        *shared.last[thread].lock().unwrap() = Try {
+            key: name.clone(),
+            failed: None,
+        };
         match add(line.any(&shared.targets, &mut random), &name) {
             Ok(value) => {
                 let (last, unknown) = known[key];
@@ -132,11 +147,11 @@ fn write(shared: &Shared, thread: usize, keys: usize, mut random: Random) -> Led
                 waiting = Instant::now();
             }
             Err(Failed::Unharmed(why)) => {
-                note(shared, why);
+                note(shared, thread, why);
                 std::thread::sleep(Duration::from_millis(10));
             }
             Err(Failed::Unknown(why)) => {
-                note(shared, why);
+                note(shared, thread, why);
                 known[key].1 += 1;
                 ledger.leave_open(&name, 1);
                 line.close();
@@ -146,7 +161,8 @@ fn write(shared: &Shared, thread: usize, keys: usize, mut random: Random) -> Led
     ledger
 }
 
-fn note(shared: &Shared, why: String) {
+fn note(shared: &Shared, thread: usize, why: String) {
+    shared.last[thread].lock().unwrap().failed = Some(why.clone());
     let mut failures = shared.failures.lock().unwrap();
     if failures.len() < 1000 {
         failures.push(why);
