@@ -142,14 +142,14 @@ pub enum Ask {
         /// Grains and the ballots of their activations.
         grains: Vec<(GrainId, Ballot)>,
     },
-    /// Send the state with this hash.
+    /// Send the state with this hash, or the one that you have.
     Fetch {
         /// Which grain.
         grain: GrainId,
         /// The activation.
         ballot: Ballot,
-        /// The state's last commit.
-        hash: CommitHash,
+        /// The state's last commit; any will do when it's missing.
+        hash: Option<CommitHash>,
     },
     /// The activation has ended in peace. Not answered: policy only.
     Release {

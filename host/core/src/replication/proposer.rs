@@ -389,9 +389,28 @@ impl Proposer {
                 self.window.want_image(from, true);
             }
             if may_resend && !std::mem::replace(&mut self.image_asked, true) {
-                out.push(Output::NeedImage);
+                self.ask_for_image(from, out);
             }
         }
+    }
+
+    /// Has the whole state read for a straggler: here, or, while this host doesn't have it, by the replica that is farthest.
+    fn ask_for_image(&mut self, straggler: HostId, out: &mut Vec<Output>) {
+        let is_here = self.have == Some(self.window.base().hash) || self.is_up_to_base(self.me);
+        let others = self.set.hosts.iter().copied().filter(|host| *host != straggler);
+        let farthest = others.max_by_key(|host| self.window.progress(*host).acked);
+        match farthest.filter(|host| !is_here && self.is_up_to_base(*host)) {
+            Some(to) => {
+                let (grain, ballot, hash) = (self.grain, self.ballot, None);
+                self.send(to, Ask::Fetch { grain, ballot, hash }, out);
+            }
+            None => out.push(Output::NeedImage),
+        }
+    }
+
+    /// Whether a replica has acknowledged the state that the kept commits lie over.
+    fn is_up_to_base(&self, replica: HostId) -> bool {
+        self.window.progress(replica).acked >= Some(self.window.base().seq)
     }
 
     fn image(&mut self, state: &State, out: &mut Vec<Output>) {

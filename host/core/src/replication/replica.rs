@@ -133,7 +133,7 @@ pub enum Output {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum LoadFor {
     Promise(HostId, Ballot),
-    Fetch(HostId, Ballot, super::messages::CommitHash),
+    Fetch(HostId, Ballot, Option<super::messages::CommitHash>),
     Pull(HostId, ConfigNumber),
 }
 

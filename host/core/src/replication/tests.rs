@@ -125,7 +125,9 @@ fn show_ask(ask: &Ask) -> String {
         Ask::Prepare { ballot, .. } => format!("prepare {}", show_ballot(*ballot)),
         Ask::Accept { ballot, proposal, .. } => format!("accept {} {}", show_ballot(*ballot), show_proposal(proposal)),
         Ask::Confirm { stamp, grains, .. } => format!("confirm {} at {stamp}", grains.len()),
-        Ask::Fetch { hash, .. } => format!("fetch {}", (hash[0] + b'`') as char),
+        Ask::Fetch { hash, .. } => hash.map_or("fetch any".to_owned(), |hash| {
+            format!("fetch {}", (hash[0] + b'`') as char)
+        }),
         Ask::Release { to, .. } => format!("release{}", to.map_or(String::new(), |to| format!(" to {}", to.0[0]))),
         Ask::Forget { ballot, .. } => format!("forget {}", show_ballot(*ballot)),
     }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::window::Window;
-use super::{Output, Phase, Proposer};
+use super::{Output, Phase, Proposer, full};
 use crate::id::{Ballot, HostId, Seq};
 use crate::replication::messages::{Accepted, Ask, CommitHash, Payload, Proposal, Refusal, State};
 use crate::replication::mutation::Mutation;
@@ -140,6 +140,8 @@ impl Proposer {
         if let Phase::Preparing(preparing) = &mut self.phase {
             preparing.state = Some(state);
             self.take_choice(now, out);
+        } else {
+            self.image(&state, out);
         }
     }
 
@@ -164,7 +166,7 @@ impl Proposer {
                 let ask = Ask::Fetch {
                     grain: self.grain,
                     ballot: self.ballot,
-                    hash: head.hash,
+                    hash: Some(head.hash),
                 };
                 self.send(to, ask, out);
             }
@@ -227,6 +229,15 @@ impl Proposer {
         self.phase = Phase::Active;
         self.attempts = 0;
         self.lease_from = self.quorum_stamp().unwrap_or(0).max(self.lease_from);
+        // This host's own replica lacks what had to come from another one: it would count for no quorum, and others that are behind
+        // couldn't be given the state from here.
+        let is_behind = self.set.holds(self.me) && !self.is_up_to_base(self.me);
+        if let Some(state) = state
+            .as_ref()
+            .filter(|_| is_behind && !self.rules.breaks(Mutation::NoWriteBack))
+        {
+            self.send_accept(self.me, full(state), out);
+        }
         out.push(Output::Active {
             ballot: self.ballot,
             head,

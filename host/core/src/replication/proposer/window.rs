@@ -176,9 +176,10 @@ impl Window {
         })
     }
 
-    /// Whether `state` is one of this chain's, as far as the window can tell.
+    /// Whether `state` is one that the window knows to be this chain's. An older one may be, too, but under this activation's ballot it would
+    /// outweigh what was committed since.
     pub(super) fn contains(&self, state: &State) -> bool {
-        state.seq <= self.last().seq && self.hash_at(state.seq).is_none_or(|hash| hash == state.hash)
+        self.hash_at(state.seq) == Some(state.hash)
     }
 
     /// How far a replica is.

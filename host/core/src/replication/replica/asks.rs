@@ -309,7 +309,7 @@ impl Replica {
                         self.promise(to, n, grain, ballot, state.clone(), out);
                     }
                 }
-                (LoadFor::Fetch(to, ballot, hash), Some(state)) if state.hash == hash => {
+                (LoadFor::Fetch(to, ballot, hash), Some(state)) if hash.is_none_or(|hash| state.hash == hash) => {
                     if let Some(n) = self.serves() {
                         let answer = Answer::Fetched {
                             grain,

@@ -359,7 +359,7 @@ fn a_state_that_is_fetched_is_the_one_asked_for() {
         Ask::Fetch {
             grain: GRAIN,
             ballot: ballot(1),
-            hash: hash(1),
+            hash: Some(hash(1)),
         },
         &["load"],
     );
@@ -376,7 +376,7 @@ fn a_state_that_is_fetched_is_the_one_asked_for() {
         Ask::Fetch {
             grain: GRAIN,
             ballot: ballot(1),
-            hash: hash(9),
+            hash: Some(hash(9)),
         },
         &["load"],
     );
@@ -387,6 +387,10 @@ fn a_state_that_is_fetched_is_the_one_asked_for() {
         },
         &[],
     );
+    let (grain, ballot, hash) = (GRAIN, ballot(1), None);
+    world.ask(1, 1, Ask::Fetch { grain, ballot, hash }, &["load"]);
+    let state = Some(state(1, 1));
+    world.handle(Input::Loaded { grain, state }, &["1 <- fetched #1"]);
 }
 
 #[test]

@@ -20,8 +20,6 @@ const MILLI: u64 = 1_000_000;
 struct Host {
     replicas: Replicas,
     proposers: Proposers,
-    /// The state after the last commit of the grain, where the host holds it.
-    state: Option<State>,
     /// What the activation said.
     told: Vec<proposer::Output>,
 }
@@ -48,7 +46,6 @@ impl Cluster {
                 Host {
                     replicas,
                     proposers,
-                    state: None,
                     told: Vec::new(),
                 },
             )
@@ -116,19 +113,7 @@ impl Cluster {
                 replica::Output::Send { to, message } => self.post(at, to, message),
                 replica::Output::Persist { ticket, .. } => self.replica(at, replica::Input::Persisted(ticket)),
                 replica::Output::Load { grain } => {
-                    let last = self.hosts[&at]
-                        .replicas
-                        .replica(Slot::of(grain))
-                        .unwrap()
-                        .register(grain)
-                        .1;
-                    let body = Body::default();
-                    let state = last.map(|last| State {
-                        seq: last.seq,
-                        hash: last.hash,
-                        deleted: last.deleted,
-                        body,
-                    });
+                    let state = self.stored(at, grain);
                     self.replica(at, replica::Input::Loaded { grain, state });
                 }
                 replica::Output::Serving(_) | replica::Output::Behind(_) => {}
@@ -136,18 +121,21 @@ impl Cluster {
         }
     }
 
+    /// The state that a host's replica has.
+    fn stored(&self, at: HostId, grain: GrainId) -> Option<State> {
+        let replica = self.hosts[&at].replicas.replica(Slot::of(grain))?;
+        let last = replica.register(grain).1?;
+        Some(State {
+            seq: last.seq,
+            hash: last.hash,
+            deleted: last.deleted,
+            body: Body::default(),
+        })
+    }
+
     fn proposer(&mut self, at: HostId, input: proposer::Input) {
         let mut out = Vec::new();
         let own = self.hosts.get_mut(&at).unwrap();
-        if let proposer::Input::Propose(proposal) = &input {
-            let Proposal { seq, hash, deletes, .. } = *proposal;
-            own.state = Some(State {
-                seq,
-                hash,
-                deleted: deletes,
-                body: Body::default(),
-            });
-        }
         own.proposers.handle(self.now, GRAIN, input, &mut out);
         self.proposer_outputs(at, out);
     }
@@ -157,22 +145,14 @@ impl Cluster {
             match output {
                 proposer::Output::Send { to, message } => self.post(at, to, message),
                 proposer::Output::NeedImage => {
-                    let state = self.hosts[&at].state.clone();
+                    // A host has what its own replica has.
+                    let state = self.stored(at, GRAIN);
                     state
                         .into_iter()
                         .for_each(|state| self.proposer(at, proposer::Input::Image(state)));
                 }
                 told => {
                     let own = self.hosts.get_mut(&at).unwrap();
-                    if let proposer::Output::Active { head, .. } = &told {
-                        let body = Body::default();
-                        own.state = head.map(|head| State {
-                            seq: head.seq,
-                            hash: head.hash,
-                            deleted: head.deleted,
-                            body,
-                        });
-                    }
                     own.told.push(told);
                 }
             }
@@ -296,6 +276,30 @@ fn an_activation_that_is_cut_off_stops_and_is_fenced_when_it_comes_back() {
         cluster.cut.clear();
         cluster.until(1, |output| matches!(output, proposer::Output::Fenced { .. }));
         assert!(!cluster.hosts[&host(1)].told.iter().any(committed(2)));
+    }
+}
+
+/// The host was down while commits were made, and its own replica can't follow the next one: it has to get the state, too.
+#[test]
+fn an_activation_on_a_host_that_was_behind_goes_on_when_another_one_fails() {
+    for seed in 0..SEEDS {
+        let mut cluster = Cluster::new(seed);
+        cluster.cut.insert(host(1));
+        cluster.activate(2, false);
+        cluster.until(2, is_active);
+        for seq in 1..=5 {
+            cluster.proposer(
+                host(2),
+                proposer::Input::Propose(proposal(seq, seq as u8 - 1, seq as u8)),
+            );
+        }
+        cluster.until(2, committed(5));
+        cluster.cut.clear();
+        cluster.activate(1, true);
+        cluster.until(1, is_active);
+        cluster.cut.insert(host(2));
+        cluster.proposer(host(1), proposer::Input::Propose(proposal(6, 5, 6)));
+        cluster.until(1, committed(6));
     }
 }
 
