@@ -119,23 +119,32 @@ fn a_guests_own_error_is_stored_and_a_trap_is_not() {
     assert_eq!(value(&mut client, "a"), 4);
 }
 
+/// a adds 1 and calls itself, which fails; it passes that failure on, and its own addition stands.
 #[test]
-fn the_table_keeps_the_last_64_of_a_client() {
+fn a_failure_that_was_passed_on_is_kept_for_a_repeat_like_any_other_reply() {
     let (_host, mut client) = probe();
-    for n in 0..70 {
+    for _ in 0..2 {
+        let request = keyed("probe/a/pass_on", "k", r#"[1, "probe", "a", "get", []]"#);
+        let problem = client.send(&request).problem(508, "deadlock");
+        assert_eq!(problem["committed"], "yes");
+        assert_eq!(
+            problem["retryable"], false,
+            "a repeat would get the same, and another key another addition"
+        );
+    }
+    assert_eq!(value(&mut client, "a"), 1);
+}
+
+#[test]
+fn no_reply_is_dropped_for_later_ones() {
+    let (_host, mut client) = probe();
+    for n in 0..200 {
         client.send(&keyed("probe/a/add", &format!("k{n}"), "[1]")).expect(200);
     }
-    assert_eq!(client.send(&keyed("probe/a/add", "k69", "[1]")).integer(), 70, "kept");
-    assert_eq!(
-        client.send(&keyed("probe/a/add", "k6", "[1]")).integer(),
-        7,
-        "kept: the oldest of 64"
-    );
-    assert_eq!(
-        client.send(&keyed("probe/a/add", "k0", "[1]")).integer(),
-        71,
-        "left the table, so it is a new call"
-    );
+    for n in 0..200 {
+        let again = client.send(&keyed("probe/a/add", &format!("k{n}"), "[1]"));
+        assert_eq!(again.integer(), n + 1);
+    }
 }
 
 #[test]
@@ -177,6 +186,40 @@ fn a_retry_after_the_caller_was_killed_has_one_effect_in_each_grain() {
     assert_eq!([value(&mut client, "a"), value(&mut client, "b")], [7, 3]);
     assert_eq!(client.send(&request).body, reply.body);
     assert_eq!([value(&mut client, "a"), value(&mut client, "b")], [7, 3]);
+}
+
+/// More calls of one turn to one grain than a client makes on its own in a while.
+#[test]
+fn a_retry_of_a_wide_fan_out_to_one_grain_has_one_effect_for_each_call() {
+    const CALLS: i64 = 300;
+    let (mut host, mut client) = probe();
+    let add = json!({"grain_type": "probe", "key": "b", "method": "add", "args": [1]});
+    let slow = json!({"grain_type": "probe", "key": "slow", "method": "sleep_ms", "args": [2500]});
+    let mut calls = vec![add; CALLS as usize];
+    calls.push(slow);
+    let request = keyed("probe/m/call_all", "k", &json!([calls]).to_string());
+    let mut killed = host.client();
+    killed.write(&request).unwrap();
+    wait::until_equal("all have been carried out", CALLS, || value(&mut client, "b"));
+    host.kill();
+    assert!(killed.read().is_err(), "the caller was still waiting");
+    host.start_again();
+    let mut client = host.client();
+    client.send(&request).expect(200);
+    assert_eq!(value(&mut client, "b"), CALLS);
+}
+
+#[test]
+fn a_retry_that_makes_its_calls_in_another_order_has_one_effect_for_each() {
+    let (_host, mut client) = probe();
+    let keys: Vec<String> = (0..12).map(|n| format!("g{n}")).collect();
+    let request = keyed("probe/m/add_in_any_order_then_trap", "k", &json!([keys]).to_string());
+    for _ in 0..3 {
+        client.send(&request).problem(500, "trap");
+    }
+    for key in &keys {
+        assert_eq!(value(&mut client, key), 1, "{key}");
+    }
 }
 
 const PAYERS: usize = 8;

@@ -238,11 +238,12 @@ impl<E> CallError<E> {
 }
 
 /// Codes of calls whose turn did not run, or ran and left no trace in its grain.
-const WITHOUT_EFFECT: [&str; 17] = [
+const WITHOUT_EFFECT: [&str; 18] = [
     "bad_arguments",
     "deadlock",
     "disk_reserve",
     "forbidden",
+    "idempotency_full",
     "idempotency_mismatch",
     "mailbox_full",
     "memory_limit",

@@ -47,8 +47,8 @@ pub struct Invocation {
 /// Names a request that may come again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotencyKey {
-    /// Who sends it: the token's name, or the peer's address.
-    pub client: String,
+    /// Among whose keys it counts: those of a token's name, or everybody's (empty) where there are no tokens.
+    pub scope: String,
     /// The header's value, 1 to 255 bytes.
     pub key: String,
 }
@@ -153,10 +153,10 @@ impl Router {
             read,
             revision,
         };
-        let once = call.idempotency.map(|IdempotencyKey { client, key }| {
+        let once = call.idempotency.map(|IdempotencyKey { scope, key }| {
             // The same key sent to another grain is another call.
-            let root = CallRoot::new(&client, &key).child(call.grain.id(), 0);
-            let client = blake3::hash(client.as_bytes()).as_bytes()[..8]
+            let root = CallRoot::new(&scope, &key).sent_to(call.grain.id());
+            let client = blake3::hash(scope.as_bytes()).as_bytes()[..8]
                 .try_into()
                 .map(u64::from_le_bytes);
             Once {

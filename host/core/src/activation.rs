@@ -308,6 +308,11 @@ impl Activation {
                 self.fail(request.token, CallFailure::deadline(Committed::No), out);
                 continue;
             }
+            if let Err(failure) = self.room_for_reply(now, &request) {
+                self.forget_call(request.once);
+                self.fail(request.token, failure, out);
+                continue;
+            }
             if self.must_move(now, &request) {
                 self.start_move(now, request, out);
                 return;
@@ -346,7 +351,7 @@ impl Activation {
         self.last_used = now.time;
         self.horizon = self.horizon.max(seen);
         match &end {
-            TurnEnd::Done(_) | TurnEnd::PassedOn(_) => self.backoff.succeeded(),
+            TurnEnd::Done(_) => self.backoff.succeeded(),
             TurnEnd::Failed(_) => self.backoff.failed(now.time, &self.limits),
             TurnEnd::Refused(_) => {}
         }
@@ -357,26 +362,12 @@ impl Activation {
                     .map(|once| stored_reply(once, self.reply_clock.at(now.time), &outcome));
                 self.stand(now, running, outcome.into_result(), stored, out);
             }
-            TurnEnd::PassedOn(failure) if running.may_commit => {
-                let failure = CallFailure {
-                    committed: Committed::Yes,
-                    ..failure
-                };
-                self.stand(now, running, Err(failure), None, out);
-            }
             TurnEnd::Done(outcome) => {
                 let result = outcome.into_result().map_err(|failure| CallFailure {
                     committed: Committed::No,
                     ..failure
                 });
                 self.finish(now, running, result, RestsOn::State, 0, out);
-            }
-            TurnEnd::PassedOn(failure) => {
-                let failure = CallFailure {
-                    committed: Committed::No,
-                    ..failure
-                };
-                self.finish(now, running, Err(failure), RestsOn::State, 0, out);
             }
             TurnEnd::Refused(failure) => {
                 let failure = CallFailure {

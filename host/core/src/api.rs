@@ -126,6 +126,8 @@ codes! {
     IdempotencyMismatch = "idempotency_mismatch", 422, retry false;
     /// The grain's mailbox is full.
     MailboxFull = "mailbox_full", 429, retry true;
+    /// The grain keeps as many replies to calls with an idempotency key as it may: the call wasn't begun.
+    IdempotencyFull = "idempotency_full", 429, retry true;
     /// The caller has used up its share.
     Quota = "quota", 429, retry true;
     /// The guest trapped; its grain is as it was before the call.

@@ -216,16 +216,16 @@ bytes_id!(
 /// What the call ids of a request are derived from: the same for a client's retry under the same idempotency key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallRoot {
-    /// blake3 of client and idempotency key.
+    /// blake3 of the key's scope and the idempotency key.
     pub seed: [u8; 16],
 }
 
 impl CallRoot {
-    /// The root of requests that `client` sends under the same `key`.
-    pub fn new(client: &str, key: &str) -> CallRoot {
+    /// The root of requests that come under the same `key`; `scope`: among whose keys it counts.
+    pub fn new(scope: &str, key: &str) -> CallRoot {
         let mut hash = blake3::Hasher::new_derive_key("granary 2026 idempotency root");
-        hash.update(&(client.len() as u64).to_le_bytes())
-            .update(client.as_bytes())
+        hash.update(&(scope.len() as u64).to_le_bytes())
+            .update(scope.as_bytes())
             .update(key.as_bytes());
         CallRoot {
             seed: first_16(hash.finalize()),
@@ -237,10 +237,25 @@ impl CallRoot {
         CallId(self.seed)
     }
 
-    /// The root of what `caller` causes by the `ordinal`-th call of its turn, counted from 0 in program order.
-    pub fn child(&self, caller: GrainId, ordinal: u32) -> CallRoot {
+    /// The root of the request when it's sent to this grain: the same key sent to another one is another call.
+    pub fn sent_to(&self, callee: GrainId) -> CallRoot {
         let mut hash = blake3::Hasher::new_derive_key("granary 2026 idempotency child");
-        hash.update(&self.seed).update(&caller.0).update(&ordinal.to_le_bytes());
+        hash.update(&self.seed).update(&callee.0).update(&0u32.to_le_bytes());
+        CallRoot {
+            seed: first_16(hash.finalize()),
+        }
+    }
+
+    /// The root of a call that `caller` makes in its turn: the `nth` one, counted from 0, of those to this callee with this method and
+    /// these arguments (`fingerprint`). In which order a turn makes calls that differ is of no importance, so that a guest may go
+    /// through a hash table.
+    pub fn child(&self, caller: GrainId, callee: GrainId, fingerprint: [u8; 16], nth: u32) -> CallRoot {
+        let mut hash = blake3::Hasher::new_derive_key("granary 2026 idempotency call of a turn");
+        hash.update(&self.seed)
+            .update(&caller.0)
+            .update(&callee.0)
+            .update(&fingerprint)
+            .update(&nth.to_le_bytes());
         CallRoot {
             seed: first_16(hash.finalize()),
         }
@@ -320,11 +335,21 @@ mod tests {
     }
 
     #[test]
-    fn child_calls_of_a_retry_have_the_same_ids() {
+    fn calls_of_a_retry_have_the_same_ids_whatever_their_order() {
         let (first, again) = (CallRoot::new("c", "k"), CallRoot::new("c", "k"));
-        let caller = GrainId([7; 16]);
-        assert_eq!(first.child(caller, 0).call_id(), again.child(caller, 0).call_id());
-        assert_ne!(first.child(caller, 0).call_id(), first.child(caller, 1).call_id());
+        let [caller, a, b] = [7, 8, 9].map(|n| GrainId([n; 16]));
+        let id =
+            |root: &CallRoot, callee, fingerprint, nth| root.child(caller, callee, [fingerprint; 16], nth).call_id();
+        let calls = [(a, 1, 0), (a, 1, 1), (a, 2, 0), (b, 1, 0)];
+        let ids = calls.map(|(callee, fingerprint, nth)| id(&first, callee, fingerprint, nth));
+        let mut others = calls;
+        others.reverse();
+        let mut repeated = others.map(|(callee, fingerprint, nth)| id(&again, callee, fingerprint, nth));
+        repeated.reverse();
+        assert_eq!(ids, repeated);
+        let different: std::collections::BTreeSet<CallId> = ids.into_iter().collect();
+        assert_eq!(different.len(), calls.len());
+        assert_ne!(id(&first.sent_to(a), a, 1, 0), id(&first.sent_to(b), a, 1, 0));
         assert_ne!(CallRoot::new("ck", "").call_id(), first.call_id());
     }
 

@@ -151,6 +151,18 @@ impl Outcome {
                 error,
                 status,
             }),
+            Outcome::PassedOn {
+                code,
+                message,
+                error,
+                status,
+            } => Err(CallFailure {
+                code,
+                detail: message,
+                committed: crate::api::Committed::Yes,
+                error,
+                status,
+            }),
         }
     }
 }

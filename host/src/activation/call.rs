@@ -2,9 +2,9 @@
 //!
 //! **Not here:** what a turn's end means for its grain (the machine).
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use granary_core::activation::TurnEnd;
@@ -37,8 +37,8 @@ pub(super) struct TurnCalls {
     /// They and this grain, once the turn calls somebody.
     chain: OnceLock<Arc<[GrainId]>>,
     once: Option<CallRoot>,
-    /// Calls made so far: part of their ids.
-    ordinal: AtomicU32,
+    /// How many calls it has made of each kind, if they have ids: by callee and fingerprint.
+    alike: Mutex<HashMap<(GrainId, [u8; 16]), u32>>,
     seen: AtomicU64,
 }
 
@@ -51,7 +51,7 @@ impl TurnCalls {
             waiting: request.chain.clone(),
             chain: OnceLock::new(),
             once: request.once.map(|once| CallRoot { seed: once.call.0 }),
-            ordinal: AtomicU32::new(0),
+            alike: Mutex::default(),
             seen: AtomicU64::new(0),
         })
     }
@@ -86,7 +86,6 @@ impl TurnCalls {
 
     /// A call as a request that can go anywhere, or why it can't be one.
     fn parcel(self: &Arc<Self>, call: GuestCall) -> Result<(Parcel, Arc<Line>), CallFailure> {
-        let ordinal = self.ordinal.fetch_add(1, Ordering::Relaxed);
         let bad = |error: granary_core::id::NameError| CallFailure::before(Code::BadArguments, error.to_string());
         let grain = GrainName::new(
             GrainType::new(&call.kind).map_err(bad)?,
@@ -106,11 +105,7 @@ impl TurnCalls {
             read,
             revision,
         };
-        let once = self.once.map(|root| Once {
-            call: root.child(self.driver.id(), ordinal).call_id(),
-            fingerprint: Once::fingerprint(&work),
-            client: client_of(self.driver.id()),
-        });
+        let once = self.once.map(|root| self.once(root, grain.id(), &work));
         let parcel = Parcel {
             id: self.id,
             grain,
@@ -122,6 +117,21 @@ impl TurnCalls {
             sender: None,
         };
         Ok((parcel, line))
+    }
+
+    /// How a repeat of this turn's call is recognised.
+    fn once(&self, root: CallRoot, callee: GrainId, work: &Work) -> Once {
+        let (caller, fingerprint) = (self.driver.id(), Once::fingerprint(work));
+        let nth = {
+            let mut alike = self.alike.lock().expect("no panic under this lock");
+            let count = alike.entry((callee, fingerprint)).or_default();
+            std::mem::replace(count, *count + 1)
+        };
+        Once {
+            call: root.child(caller, callee, fingerprint, nth).call_id(),
+            fingerprint,
+            client: client_of(caller),
+        }
     }
 
     fn stands_on(&self) -> Result<Arc<Catalog>, CallFailure> {
@@ -298,10 +308,11 @@ pub(super) fn fault_end(fault: Fault) -> TurnEnd {
         FaultKind::CallFailed => {
             // One that isn't known has failed the turn before.
             let code = code.as_deref().and_then(Code::from_word).unwrap_or(Code::GuestError);
-            TurnEnd::PassedOn(CallFailure {
+            TurnEnd::Done(Outcome::PassedOn {
+                code,
+                message,
                 error,
                 status,
-                ..CallFailure::before(code, message)
             })
         }
     }

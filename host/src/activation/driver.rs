@@ -442,7 +442,7 @@ impl Driver {
             Err(failure) => TurnEnd::Refused(failure),
         };
         let mut taken = None;
-        if may_commit && matches!(end, TurnEnd::Done(_) | TurnEnd::PassedOn(_)) {
+        if may_commit && matches!(end, TurnEnd::Done(_)) {
             match residence.take_delta() {
                 Ok(delta) => taken = Some(delta),
                 Err(error) => {

@@ -1,7 +1,7 @@
 //! Problem documents (RFC 9457), and the one place that picks a status.
 
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use granary_core::api::{CallFailure, Code};
+use granary_core::api::{CallFailure, Code, Committed};
 use granary_core::id::RequestId;
 use granary_core::message::Reply;
 use serde::Serialize;
@@ -191,7 +191,8 @@ fn document(failure: &CallFailure, status: StatusCode, id: RequestId) -> Vec<u8>
         detail: &failure.detail,
         request_id: id.to_string(),
         committed: failure.committed.as_str(),
-        retryable: code.is_retryable(),
+        // What has had its effect would have it twice, or, under its key, fail again.
+        retryable: code.is_retryable() && failure.committed != Committed::Yes,
         error,
     };
     serde_json::to_vec(&problem).expect("texts, numbers and checked JSON have a JSON form")
@@ -217,6 +218,7 @@ fn title(code: Code) -> &'static str {
         Code::GuestError => "The grain answered with an error",
         Code::IdempotencyMismatch => "The idempotency key belongs to another request",
         Code::MailboxFull => "The grain's mailbox is full",
+        Code::IdempotencyFull => "The grain keeps as many replies as it may",
         Code::Quota => "The share is used up",
         Code::Trap => "The grain's code trapped",
         Code::TurnTimeout => "The turn took too much processor time",

@@ -44,11 +44,12 @@ pub(super) struct Client {
 }
 
 impl Client {
-    fn name(&self) -> String {
-        match &self.token {
-            Some(name) => format!("token:{name}"),
-            None => format!("address:{}", self.address.to_canonical()),
-        }
+    /// Whose idempotency keys it sends: its token's, or, where no tokens are asked for, everybody's. Not its address': a phone changes it, and
+    /// proxies have several.
+    fn key_scope(&self) -> String {
+        self.token
+            .as_ref()
+            .map_or(String::new(), |name| format!("token:{name}"))
     }
 }
 
@@ -80,7 +81,7 @@ pub(super) fn idempotency(headers: &HeaderMap, client: &Client) -> Result<Option
     let visible = bytes.iter().all(|byte| (0x21..=0x7e).contains(byte));
     match std::str::from_utf8(bytes) {
         Ok(key) if visible && (1..=IDEMPOTENCY_KEY_LIMIT).contains(&key.len()) => Ok(Some(IdempotencyKey {
-            client: client.name(),
+            scope: client.key_scope(),
             key: key.to_owned(),
         })),
         _ => Err(bad(format!(
@@ -284,14 +285,14 @@ mod tests {
     }
 
     #[test]
-    fn a_key_belongs_to_a_token_or_an_address() {
-        let read = |client: &Client| {
-            idempotency(&one(IDEMPOTENCY_KEY, b"k"), client)
-                .unwrap()
-                .unwrap()
-                .client
+    fn a_key_belongs_to_a_token_or_to_everybody() {
+        let read = |client: &Client| idempotency(&one(IDEMPOTENCY_KEY, b"k"), client).unwrap().unwrap().scope;
+        assert_eq!(read(&client()), "");
+        let elsewhere = Client {
+            address: IpAddr::from([10, 0, 0, 8]),
+            ..client()
         };
-        assert_eq!(read(&client()), "address:10.0.0.7");
+        assert_eq!(read(&elsewhere), "", "it has changed its network");
         let named = Client {
             token: Some("ci".into()),
             ..client()

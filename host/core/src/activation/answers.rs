@@ -5,7 +5,9 @@ use super::{Activation, Now, Output, Phase};
 use crate::api::{CallFailure, Code, Committed};
 use crate::id::Lsn;
 use crate::message::{Caller, Once, Reply, Request, RestsOn, Token};
-use crate::reply_table::{Outcome, REPLY_LIMIT, StoredReply, TableTime};
+use crate::reply_table::{
+    AGE_LIMIT_MS, BYTE_LIMIT, CLIENT_LIMIT, ENTRY_LIMIT, NoRoom, Outcome, REPLY_LIMIT, StoredReply, TableTime,
+};
 
 impl Activation {
     /// Answers a call that the grain has a stored reply for. Returns whether it had.
@@ -34,6 +36,26 @@ impl Activation {
         let whom = (Some(request.token), request.caller);
         self.answer(now, whom, result, RestsOn::State, 0, out);
         true
+    }
+
+    /// Whether what this call leaves for its repeats will be kept. A call that finds no room isn't begun: one that had run could run again.
+    pub(super) fn room_for_reply(&self, now: Now, request: &Request) -> Result<(), CallFailure> {
+        let Some(once) = request.once.filter(|_| request.may_commit()) else {
+            return Ok(());
+        };
+        let full = |detail: String| Err(CallFailure::before(Code::IdempotencyFull, detail));
+        let minutes = AGE_LIMIT_MS / 60_000;
+        match self.replies.room(once.client, self.reply_clock.at(now.time)) {
+            Ok(()) => Ok(()),
+            Err(NoRoom::Table) => full(format!(
+                "the grain keeps as many replies to calls with an idempotency-key as it may ({ENTRY_LIMIT}, or {BYTE_LIMIT} bytes), each for \
+                 {minutes} minutes: ask again later, or without a key"
+            )),
+            Err(NoRoom::Client) => full(format!(
+                "the grain keeps as many replies to calls with an idempotency-key of this caller as it may ({CLIENT_LIMIT}), each for {minutes} \
+                 minutes: ask again later, or without a key"
+            )),
+        }
     }
 
     /// Answers at once, or when the horizon is durable. `bytes` of the turn's commit wait with the answer.

@@ -114,10 +114,8 @@ pub struct Loaded {
 /// How a turn ended.
 #[derive(Debug)]
 pub enum TurnEnd {
-    /// With a value or with the guest's own error; what it changed stands.
+    /// The method has run to its end; what it changed stands.
     Done(Outcome),
-    /// The method passed on the failure of a call that it had made; what it changed stands.
-    PassedOn(CallFailure),
     /// The method did not run; nothing changed.
     Refused(CallFailure),
     /// By a trap or a limit; the instance is unusable.

@@ -9,7 +9,7 @@ mod resting;
 use super::*;
 use crate::api::Code;
 use crate::id::{CallId, RequestId};
-use crate::reply_table::{Outcome, REPLY_LIMIT};
+use crate::reply_table::{CLIENT_LIMIT, Outcome, REPLY_LIMIT};
 
 struct World {
     machine: Activation,
@@ -159,6 +159,16 @@ fn once(token: u64, call: u8, fingerprint: u8) -> Request {
         once: Some(once),
         ..request(token)
     }
+}
+
+/// The method passes on the failure of a call that it has made.
+fn passed_on() -> TurnEnd {
+    TurnEnd::Done(Outcome::PassedOn {
+        code: Code::Trap,
+        message: String::new(),
+        error: None,
+        status: None,
+    })
 }
 
 #[test]
@@ -358,6 +368,51 @@ fn a_call_that_failed_without_effect_may_be_repeated() {
     world.end(TurnEnd::Failed(CallFailure::before(Code::Trap, "")));
     world.input(Input::Arrive(once(2, 5, 5)));
     world.expect(&["load", "run 1", "drop", "answer 1 trap no", "load", "run 2"]);
+}
+
+#[test]
+fn a_failure_that_was_passed_on_stands_and_is_what_a_repeat_gets() {
+    let mut world = World::new(Durability::Committed);
+    world.input(Input::Arrive(once(1, 5, 5)));
+    world.end(passed_on());
+    world.durable(1);
+    world.expect(&["load", "run 1", "commit 1", "answer 1 trap yes"]);
+    world.input(Input::Arrive(once(2, 5, 5)));
+    world.expect(&["answer 2 trap yes"]);
+}
+
+#[test]
+fn a_call_whose_reply_would_not_be_kept_is_not_begun() {
+    let mut world = World::new(Durability::Volatile);
+    // None of these is dropped for a later one.
+    let mut call = 0;
+    while call < CLIENT_LIMIT as u64 {
+        let mut request = once(call, 0, 5);
+        request.once.as_mut().unwrap().call.0[..8].copy_from_slice(&call.to_le_bytes());
+        world.input(Input::Arrive(request));
+        world.end_well();
+        call += 1;
+    }
+    world.log.clear();
+    let mut request = once(call, 1, 5);
+    request.once.as_mut().unwrap().call = CallId([0xff; 16]);
+    world.input(Input::Arrive(request.clone()));
+    let refused = format!("answer {call} idempotency_full no");
+    world.expect(&[&refused]);
+    // It isn't at work: it may come again. Reads and calls that nobody repeats need no room.
+    world.input(Input::Arrive(request.clone()));
+    world.input(Input::Arrive(Request {
+        once: request.once,
+        ..read(call + 1)
+    }));
+    world.end_well();
+    world.call(call + 2);
+    let ran = [
+        format!("run {}", call + 1),
+        format!("answer {} ok", call + 1),
+        format!("run {}", call + 2),
+    ];
+    world.expect(&[&refused, &ran[0], &ran[1], &ran[2]]);
 }
 
 #[test]

@@ -103,7 +103,7 @@ async fn tokens_guard_all_but_the_probes_and_name_the_client() {
             .status,
         200
     );
-    assert_eq!(served.calls()[0].idempotency.as_ref().unwrap().client, "token:ci");
+    assert_eq!(served.calls()[0].idempotency.as_ref().unwrap().scope, "token:ci");
 }
 
 #[tokio::test]

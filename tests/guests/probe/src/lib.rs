@@ -3,6 +3,7 @@
 //! A method does one thing and says it in one line; the tests say what ought to come of it.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::hint::black_box;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -202,6 +203,14 @@ impl Probe {
         let prepare = |to: &Target| Call::new(&to.grain_type, &to.key, &to.method, &to.args);
         let calls: Vec<Call<Value>> = calls.iter().map(prepare).collect();
         ctx.all(calls).into_iter().map(Outcome::from).collect()
+    }
+
+    /// Adds 1 to each of these grains, in an order that differs from turn to turn, and traps then.
+    pub fn add_in_any_order_then_trap(&mut self, ctx: &Context, keys: Vec<String>) {
+        for key in keys.into_iter().collect::<HashSet<String>>() {
+            let _: Result<Value, CallError> = ctx.run(Call::new("probe", &key, "add", &[1]));
+        }
+        std::process::abort();
     }
 
     /// Adds `n`, calls, and passes a failure on as its own.

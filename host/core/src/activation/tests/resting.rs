@@ -28,7 +28,7 @@ fn a_write_rests_on_its_own_commit() {
         world.call(1);
         world.end_well();
         world.call(2);
-        world.end(TurnEnd::PassedOn(failure(Code::Trap)));
+        world.end(passed_on());
         world.input(Input::Arrive(delete(3)));
     });
     assert_eq!(written, [RestsOn::OwnCommit; 3]);
@@ -51,7 +51,7 @@ fn what_commits_nothing_and_tells_something_of_the_state_rests_on_it() {
                 }),
             ),
             (4, TurnEnd::Failed(failure(Code::Trap))),
-            (5, TurnEnd::PassedOn(failure(Code::Trap))),
+            (5, passed_on()),
         ] {
             world.input(Input::Arrive(read(token)));
             world.end(end);
