@@ -19,14 +19,9 @@ pub struct Param {
 }
 
 impl Param {
-    /// A parameter that every call must give.
-    pub const fn required(name: &'static str) -> Self {
-        Self { name, required: true }
-    }
-
-    /// A parameter of type `Option`: absent and `null` are `None`.
-    pub const fn optional(name: &'static str) -> Self {
-        Self { name, required: false }
+    /// A parameter that every call must give if it's `required`: of an `Option` absent and `null` are `None`.
+    pub const fn new(name: &'static str, required: bool) -> Self {
+        Self { name, required }
     }
 }
 
@@ -153,7 +148,7 @@ const _: fn() = || {
 mod tests {
     use super::*;
 
-    const PARAMS: [Param; 2] = [Param::required("n"), Param::optional("note")];
+    const PARAMS: [Param; 2] = [Param::new("n", true), Param::new("note", false)];
 
     fn read(json: &str) -> Result<(i64, Option<String>), String> {
         let mut args = Args::read("add", PARAMS, json.as_bytes()).map_err(|fault| fault.message)?;

@@ -90,31 +90,27 @@ impl Description {
 
 #[doc(hidden)]
 impl Method {
-    pub fn new<T: JsonSchema>(name: &'static str, doc: &'static str, kind: Kind) -> Self {
+    pub fn new(name: &'static str, doc: &'static str, kind: Kind, result: Schema) -> Self {
         Self {
             name,
             doc,
             kind,
             params: Vec::new(),
-            result: written::<T>(),
+            result,
             error: None,
         }
     }
 
-    pub fn read<T: JsonSchema>(name: &'static str, doc: &'static str) -> Self {
-        Self::new::<T>(name, doc, Kind::Read)
+    pub fn read(name: &'static str, doc: &'static str, result: Schema) -> Self {
+        Self::new(name, doc, Kind::Read, result)
     }
 
-    pub fn write<T: JsonSchema>(name: &'static str, doc: &'static str) -> Self {
-        Self::new::<T>(name, doc, Kind::Write)
+    pub fn write(name: &'static str, doc: &'static str, result: Schema) -> Self {
+        Self::new(name, doc, Kind::Write, result)
     }
 
-    pub fn param<T: JsonSchema>(mut self, name: &'static str, required: bool) -> Self {
-        self.params.push(Param {
-            name,
-            schema: schema::<T>(Contract::Deserialize),
-            required,
-        });
+    pub fn param(mut self, name: &'static str, schema: Schema, required: bool) -> Self {
+        self.params.push(Param { name, schema, required });
         self
     }
 
@@ -131,7 +127,7 @@ pub(crate) fn written<T: JsonSchema>() -> Schema {
 
 /// A schema that stands alone: subschemas are written in place (a recursive type keeps its `$defs`), and only a type
 /// with a name of its own has a title.
-fn schema<T: JsonSchema>(contract: Contract) -> Schema {
+pub(crate) fn schema<T: JsonSchema>(contract: Contract) -> Schema {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.contract = contract;
         settings.inline_subschemas = true;

@@ -67,6 +67,7 @@ mod reply;
 mod saved;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
+mod typed;
 
 pub use bytes::Bytes;
 pub use call::{Call, CallList, RawCall};
@@ -110,6 +111,7 @@ pub mod __private {
     pub use crate::instance::Instance;
     pub use crate::reply::{reply, reply_result};
     pub use crate::saved::{FromSaved, Migrated, migrate_older, migrate_one, migrate_other};
+    pub use crate::typed::{Described, NotDescribed, Required, SpelledOut, Typed, Value};
 }
 
 /// Exports one grain type from a module: the one line of a `cdylib` that makes symbols. `#[grain]` makes none.

@@ -140,7 +140,7 @@ impl MethodError for StateError {
 /// pub struct Counter { total: i64 }
 /// pub struct NotSaved { value: i64 }
 /// #[grain(version = 2, migrate = from_v1)]
-/// impl Counter {}
+/// impl Counter { #[read] pub fn get(&self) -> i64 { self.total } }
 /// fn from_v1(old: NotSaved) -> Counter { Counter { total: old.value } }
 /// ```
 #[diagnostic::on_unimplemented(
@@ -178,7 +178,7 @@ impl FromSaved for SavedState {
 /// #[derive(Default, Serialize, Deserialize)]
 /// pub struct Counter { total: i64 }
 /// #[grain(version = 2, migrate = from_v1)]
-/// impl Counter {}
+/// impl Counter { #[read] pub fn get(&self) -> i64 { self.total } }
 /// fn from_v1(old: i64) -> Option<Counter> { Some(Counter { total: old }) }
 /// ```
 #[diagnostic::on_unimplemented(

@@ -72,7 +72,12 @@ pub mod v1 {
     }
 
     #[grain]
-    impl Counter {}
+    impl Counter {
+        #[read]
+        pub fn get(&self) -> i64 {
+            self.value
+        }
+    }
 }
 
 pub mod v2 {
@@ -91,6 +96,11 @@ pub mod v2 {
                 0..1000 => Ok(()),
                 total => Err(format!("{total} is out of range")),
             }
+        }
+
+        #[read]
+        pub fn get(&self) -> i64 {
+            self.total
         }
     }
 
@@ -115,6 +125,11 @@ pub mod v4 {
                 sum: 0,
                 owner: ctx.key().to_owned(),
             }
+        }
+
+        #[read]
+        pub fn get(&self) -> i64 {
+            self.sum
         }
 
         fn from_v1(old: SavedState) -> Result<Self, StateError> {
@@ -215,7 +230,13 @@ fn added_fields_need_no_version() {
         adds: u64,
     }
     #[grain]
-    impl Counter {}
+    impl Counter {
+        #[read]
+        #[allow(unreachable_pub, reason = "a grain's methods are `pub`")]
+        pub fn get(&self) -> i64 {
+            self.value
+        }
+    }
 
     let upgraded = testing::upgrade::<v1::Counter, Counter>(&v1::Counter { value: 5 });
     assert_eq!(upgraded, Ok(Counter { value: 5, adds: 0 }));

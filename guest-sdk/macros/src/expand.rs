@@ -3,18 +3,18 @@
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Error, ItemImpl, Result};
+use syn::{Error, ItemImpl, Result, Type};
 
 use crate::client;
 use crate::options::{Migrate, Options, Step};
-use crate::parse::GrainBlock;
+use crate::parse::{GrainBlock, Mistakes};
 use crate::signature::{Method, Param};
 
 /// `#[grain(options)] block`.
 pub(crate) fn grain(options: TokenStream, block: TokenStream) -> TokenStream {
     let expanded = expand(options, block.clone());
     expanded.unwrap_or_else(|mistakes| {
-        // The block stays, so that a mistake in one method does not make every use of the others one.
+        // The block stays, so that a mistake about it does not make every use of its functions one.
         let mistakes = mistakes.into_compile_error();
         let block = without_marks(block);
         quote!(#block #mistakes)
@@ -29,17 +29,20 @@ pub(crate) fn stray_read(item: TokenStream) -> TokenStream {
 }
 
 fn expand(options: TokenStream, block: TokenStream) -> Result<TokenStream> {
-    let options = Options::parse(options)?;
     let block: ItemImpl =
         syn::parse2(block).map_err(|error| Error::new(error.span(), "`#[grain]` belongs on an `impl` block"))?;
-    let grain = GrainBlock::parse(options, block)?;
+    let mut mistakes = Mistakes::default();
+    let options = mistakes.keep(Options::parse(options)).unwrap_or_default();
+    let grain = GrainBlock::parse(options, block, &mut mistakes)?;
+    let mistakes = mistakes.all().map(Error::into_compile_error);
     let block = &grain.block;
-    let implementation = implementation(&grain);
+    let implementation = implementation(&grain, mistakes.is_some());
     let client = client::expand(&grain);
     Ok(quote! {
         #block
         #implementation
         #client
+        #mistakes
     })
 }
 
@@ -57,23 +60,17 @@ fn without_marks(block: TokenStream) -> TokenStream {
     quote!(#parsed)
 }
 
-fn implementation(grain: &GrainBlock) -> TokenStream {
+/// The grain's implementation; of a block with a mistake one that does nothing, so that the type is a grain for whoever uses it and the
+/// mistake is the only error.
+fn implementation(grain: &GrainBlock, is_mistaken: bool) -> TokenStream {
     let GrainBlock { name, ident, .. } = grain;
     let durability = format_ident!("{}", grain.options.durability);
     let placement = format_ident!("{}", grain.options.placement);
     let version = grain.options.version;
     let (client, calls) = client::names(ident);
-    let describe = describe(grain);
-    let activate = activate(grain);
-    let dispatch = dispatch(grain);
-    let check = grain.check.as_ref().map(|check| {
-        quote! {
-            fn check_loaded(&self) -> ::core::result::Result<(), ::granary_sdk::Fault> {
-                ::granary_sdk::__private::Checked::checked(Self::#check(self))
-            }
-        }
-    });
-    let migrate = grain.options.migrate.as_ref().map(migrate);
+    let home = client::home(grain);
+    let (client, calls) = (quote!(#home::#client), quote!(#home::#calls));
+    let acts = if is_mistaken { nothing() } else { acts(grain) };
     quote! {
         #[automatically_derived]
         impl ::granary_sdk::Grain for #ident {
@@ -93,11 +90,50 @@ fn implementation(grain: &GrainBlock) -> TokenStream {
                 #calls { to: ::granary_sdk::__private::CallTo::new::<Self>(key) }
             }
 
-            #describe
-            #activate
-            #dispatch
-            #migrate
-            #check
+            #acts
+        }
+    }
+}
+
+fn acts(grain: &GrainBlock) -> TokenStream {
+    let describe = describe(grain);
+    let activate = activate(grain);
+    let dispatch = dispatch(grain);
+    let check = grain.check.as_ref().map(|check| {
+        quote! {
+            fn check_loaded(&self) -> ::core::result::Result<(), ::granary_sdk::Fault> {
+                ::granary_sdk::__private::Checked::checked(Self::#check(self))
+            }
+        }
+    });
+    let migrate = grain.options.migrate.as_ref().map(migrate);
+    quote! {
+        #describe
+        #activate
+        #dispatch
+        #migrate
+        #check
+    }
+}
+
+/// For a block that isn't compiled.
+fn nothing() -> TokenStream {
+    quote! {
+        fn describe() -> ::granary_sdk::__private::Description {
+            ::core::unreachable!()
+        }
+
+        fn activate_first(_: &::granary_sdk::Context) -> ::core::result::Result<Self, ::granary_sdk::Fault> {
+            ::core::unreachable!()
+        }
+
+        fn dispatch(
+            &mut self,
+            _: &::granary_sdk::Context,
+            _: &str,
+            _: &[u8],
+        ) -> ::core::result::Result<::std::vec::Vec<u8>, ::granary_sdk::Fault> {
+            ::core::unreachable!()
         }
     }
 }
@@ -116,14 +152,15 @@ fn describe(grain: &GrainBlock) -> TokenStream {
         let kind = if method.read { quote!(read) } else { quote!(write) };
         let params = method.params.iter().map(|param| {
             let name = param.name();
-            let required = !param.optional;
-            let ty = &param.ty;
-            quote_spanned!(ty.span()=> .param::<#ty>(#name, #required))
+            let typed = typed(&param.ty);
+            quote_spanned!(param.ty.span()=> .param(#name, #typed.schema_read(), #typed.is_required()))
         });
         let error = error
             .iter()
             .map(|error| quote_spanned!(error.span()=> .error::<<#error as ::granary_sdk::MethodError>::Callee>()));
-        let made = quote_spanned!(value.span()=> ::granary_sdk::__private::Method::#kind::<#value>(#name, #doc));
+        let typed = typed(value);
+        let made = quote_spanned!(value.span()=>
+            ::granary_sdk::__private::Method::#kind(#name, #doc, #typed.schema_written()));
         quote! {
             #(#cfgs)*
             description.methods.push(#made #(#params)* #(#error)*);
@@ -133,8 +170,8 @@ fn describe(grain: &GrainBlock) -> TokenStream {
     let mutable = (!grain.methods.is_empty()).then(|| quote!(mut));
     quote! {
         fn describe() -> ::granary_sdk::__private::Description {
-            #[allow(unused_imports, reason = "a type that derives the prelude's `Serialize` has its own text")]
-            use ::granary_sdk::__private::Undocumented as _;
+            #[allow(unused_imports, reason = "most types have of their own what these give to all")]
+            use ::granary_sdk::__private::{NotDescribed as _, Required as _, Undocumented as _};
             let #mutable description =
                 ::granary_sdk::__private::Description::new::<Self>(#doc, Self::GRANARY_DOC);
             #(#methods)*
@@ -208,6 +245,8 @@ fn dispatch(grain: &GrainBlock) -> TokenStream {
             method: &str,
             args: &[u8],
         ) -> ::core::result::Result<::std::vec::Vec<u8>, ::granary_sdk::Fault> {
+            #[allow(unused_imports, reason = "not every grain type has methods with arguments or values")]
+            use ::granary_sdk::__private::{Required as _, Value as _};
             match method {
                 #(#arms)*
                 _ => ::core::result::Result::Err(::granary_sdk::Fault::unknown_method(
@@ -226,12 +265,8 @@ fn arm(method: &Method) -> TokenStream {
     let Method { ident, cfgs, .. } = method;
     let params = method.params.iter().map(|param| {
         let name = param.name();
-        let kind = if param.optional {
-            quote!(optional)
-        } else {
-            quote!(required)
-        };
-        quote!(::granary_sdk::__private::Param::#kind(#name))
+        let typed = typed(&param.ty);
+        quote_spanned!(param.ty.span()=> ::granary_sdk::__private::Param::new(#name, #typed.is_required()))
     });
     let ctx = method.takes_context.then(|| quote!(ctx,));
     let args = method
@@ -239,21 +274,27 @@ fn arm(method: &Method) -> TokenStream {
         .iter()
         .map(|Param { ty, .. }| quote_spanned!(ty.span()=> args.take::<#ty>()?));
     let mutable = (!method.params.is_empty()).then(|| quote!(mut));
+    let call = quote!(Self::#ident(self, #ctx #(#args),*));
     let reply = if method.error.is_some() {
-        quote!(reply_result)
+        quote!(::granary_sdk::__private::reply_result(#name, #call))
     } else {
-        quote!(reply)
-    };
-    let value = if method.error.is_some() {
-        quote!(Self::#ident(self, #ctx #(#args),*))
-    } else {
-        quote!(&Self::#ident(self, #ctx #(#args),*))
+        let typed = typed(&method.value);
+        let is_value = quote_spanned!(method.value.span()=> #typed.is_value(););
+        quote! {
+            #is_value
+            ::granary_sdk::__private::reply(#name, &#call)
+        }
     };
     quote! {
         #(#cfgs)*
         #name => {
             let #mutable args = ::granary_sdk::__private::Args::read(#name, [#(#params),*], args)?;
-            ::granary_sdk::__private::#reply(#name, #value)
+            #reply
         }
     }
+}
+
+/// Asks a type what it is.
+fn typed(ty: &Type) -> TokenStream {
+    quote_spanned!(ty.span()=> ::granary_sdk::__private::Typed::<#ty>::new())
 }

@@ -1,7 +1,7 @@
 //! `#[grain]`, and derives that need no other dependency than `granary-sdk`.
 //!
 //! `#[grain]`: `options` reads what stands in its brackets, `parse` the `impl` block, `signature` each
-//! function of it, and both say what's wrong; `expand` writes the dispatcher and the description, `client` the typed client. None of it makes an exported
+//! function of it with its `types`, and all of them say what's wrong; `expand` writes the dispatcher and the description, `client` the typed client. None of it makes an exported
 //! symbol: that's `granary_sdk::export!`.
 //!
 //! The derives: `delegate` for serde and schemars, `error` for `GrainError`.
@@ -16,6 +16,7 @@ mod parse;
 mod signature;
 #[cfg(test)]
 mod tests;
+mod types;
 
 use proc_macro::TokenStream;
 
@@ -40,6 +41,9 @@ pub fn grain(options: TokenStream, block: TokenStream) -> TokenStream {
 }
 
 /// On a method inside a `#[grain]` block: it takes `&self`, changes nothing, commits nothing, and answers to `GET`.
+///
+/// What it changes behind `&self` (a `Cell`, a library's own random number generator) is kept only if a later turn commits, and else
+/// comes again after a restart. Numbers that must not repeat come from the host: `getrandom`.
 #[proc_macro_attribute]
 pub fn read(_: TokenStream, item: TokenStream) -> TokenStream {
     expand::stray_read(item.into()).into()

@@ -35,15 +35,21 @@ pub(crate) struct Step {
     pub(crate) path: ExprPath,
 }
 
-impl Options {
-    pub(crate) fn parse(tokens: TokenStream) -> Result<Self> {
-        let mut options = Self {
+impl Default for Options {
+    fn default() -> Self {
+        Self {
             name: None,
             durability: "Committed",
             placement: "Primary",
             version: 1,
             migrate: None,
-        };
+        }
+    }
+}
+
+impl Options {
+    pub(crate) fn parse(tokens: TokenStream) -> Result<Self> {
+        let mut options = Self::default();
         let mut seen: Vec<Ident> = Vec::new();
         let parser = syn::meta::parser(|meta| {
             let Some(option) = meta.path.get_ident() else {

@@ -1,6 +1,6 @@
 //! Reads a `#[grain]` block: which of its functions are what, and what's wrong with them.
 //!
-//! All mistakes are reported at once, each at its place.
+//! All mistakes are reported at once, each at its place. A function with a mistake is left out of what is understood.
 
 use syn::spanned::Spanned;
 use syn::{Attribute, Error, Ident, ImplItem, ImplItemFn, ItemImpl, Result, Type, Visibility};
@@ -26,9 +26,13 @@ pub(crate) struct GrainBlock {
 
 /// Collects mistakes, to report them together.
 #[derive(Default)]
-struct Mistakes(Option<Error>);
+pub(crate) struct Mistakes(Option<Error>);
 
 impl Mistakes {
+    pub(crate) fn all(self) -> Option<Error> {
+        self.0
+    }
+
     fn add(&mut self, mistake: Error) {
         match &mut self.0 {
             Some(first) => first.combine(mistake),
@@ -36,16 +40,16 @@ impl Mistakes {
         }
     }
 
-    fn keep<T>(&mut self, result: Result<T>) -> Option<T> {
+    pub(crate) fn keep<T>(&mut self, result: Result<T>) -> Option<T> {
         result.map_err(|mistake| self.add(mistake)).ok()
     }
 }
 
 impl GrainBlock {
-    pub(crate) fn parse(options: Options, mut block: ItemImpl) -> Result<Self> {
+    /// What of the block is understood; an error if it's none of a type's.
+    pub(crate) fn parse(options: Options, mut block: ItemImpl, mistakes: &mut Mistakes) -> Result<Self> {
         let ident = self_type(&block)?;
         let name = options.name.clone().unwrap_or_else(|| kebab(&plain(&ident)));
-        let mut mistakes = Mistakes::default();
         if !is_type_name(&name) {
             mistakes.add(Error::new(
                 ident.span(),
@@ -79,19 +83,22 @@ impl GrainBlock {
                 }
             }
         }
-        match mistakes.0 {
-            Some(mistakes) => Err(mistakes),
-            None => Ok(Self {
-                name,
-                options,
-                ident,
-                doc: docs::text(&block.attrs),
-                methods,
-                activate,
-                check,
-                block,
-            }),
+        if methods.is_empty() && mistakes.0.is_none() {
+            mistakes.add(Error::new(
+                ident.span(),
+                "nobody can call this grain: its methods are the block's functions that are `pub` and take `self`",
+            ));
         }
+        Ok(Self {
+            name,
+            options,
+            ident,
+            doc: docs::text(&block.attrs),
+            methods,
+            activate,
+            check,
+            block,
+        })
     }
 }
 

@@ -1,15 +1,12 @@
 //! Reads one function of a `#[grain]` block: what it takes and gives, as far as callers see it.
 
-use proc_macro2::{Group, TokenStream, TokenTree};
-use quote::ToTokens;
-use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::{
-    Attribute, Error, FnArg, GenericArgument, Ident, ImplItemFn, Pat, PathArguments, Receiver, Result, ReturnType,
-    Signature, Token, Type, parse_quote,
+    Attribute, Error, FnArg, Ident, ImplItemFn, Pat, Receiver, Result, ReturnType, Signature, Type, parse_quote,
 };
 
 use crate::docs;
+use crate::types::{self, is_context, is_named, owned, result_parts, speaks_of_context};
 
 /// serde writes tuples of up to sixteen parts, and a client writes its arguments as one.
 const MAX_PARAMS: usize = 16;
@@ -32,8 +29,6 @@ pub(crate) struct Method {
 pub(crate) struct Param {
     pub(crate) ident: Ident,
     pub(crate) ty: Type,
-    /// An `Option`: absent is `None`.
-    pub(crate) optional: bool,
 }
 
 impl Method {
@@ -70,6 +65,7 @@ pub(crate) fn parse_method(function: &ImplItemFn, read: bool, grain: &Ident) -> 
     let params = inputs
         .map(|input| parse_param(input, grain))
         .collect::<Result<Vec<Param>>>()?;
+    distinct(&params)?;
     if let Some(param) = params.get(MAX_PARAMS) {
         return Err(Error::new(
             param.ident.span(),
@@ -117,17 +113,35 @@ fn plain_function(signature: &Signature) -> Result<()> {
 }
 
 fn check_receiver(receiver: &Receiver, read: bool) -> Result<()> {
-    if receiver.reference.is_none() {
-        return Err(Error::new(
-            receiver.span(),
-            "a grain's method takes `&mut self` or, with `#[read]`, `&self`: the grain lives on after the call",
-        ));
-    }
-    if read && receiver.mutability.is_some() {
+    // `self: &mut Self` is `&mut self`.
+    let reference = match &*receiver.ty {
+        Type::Reference(reference) if is_named(&reference.elem, "Self") && reference.lifetime.is_none() => reference,
+        _ => {
+            return Err(Error::new(
+                receiver.span(),
+                "a grain's method takes `&mut self` or, with `#[read]`, `&self`: the grain lives on after the call",
+            ));
+        }
+    };
+    if read && reference.mutability.is_some() {
         return Err(Error::new(
             receiver.span(),
             "a `#[read]` method takes `&self`: what it changed would not be committed. Take `&self`, or drop `#[read]`",
         ));
+    }
+    Ok(())
+}
+
+/// Callers name arguments, and see no difference between `n` and `_n`.
+fn distinct(params: &[Param]) -> Result<()> {
+    for (place, param) in params.iter().enumerate() {
+        let name = param.name();
+        if params[..place].iter().any(|before| before.name() == name) {
+            return Err(Error::new(
+                param.ident.span(),
+                format!("two arguments are `{name}` for callers, who see no leading `_`: give one another name"),
+            ));
+        }
     }
     Ok(())
 }
@@ -140,6 +154,12 @@ fn parse_param(input: &FnArg, grain: &Ident) -> Result<Param> {
         return Err(Error::new(
             typed.span(),
             "the context comes first, right after `self`, and once",
+        ));
+    }
+    if speaks_of_context(&typed.ty) {
+        return Err(Error::new(
+            typed.ty.span(),
+            "the context is taken as `ctx: &Context`, right after `self`",
         ));
     }
     let Pat::Ident(name) = &*typed.pat else {
@@ -157,7 +177,6 @@ fn parse_param(input: &FnArg, grain: &Ident) -> Result<Param> {
     let ty = owned(&typed.ty, grain, "an argument")?;
     Ok(Param {
         ident: name.ident.clone(),
-        optional: is_named(&ty, "Option"),
         ty,
     })
 }
@@ -177,8 +196,7 @@ fn parse_output(output: &ReturnType, grain: &Ident) -> Result<(Type, Option<Type
         ));
     };
     let value = owned(value, grain, "a method's value")?;
-    // `&'static str` is the one reference that may be an error.
-    Ok((value, Some(with_self_named(error, grain))))
+    Ok((value, Some(types::error(error, grain)?)))
 }
 
 pub(crate) fn parse_activate(function: &ImplItemFn) -> Result<Activate> {
@@ -203,9 +221,9 @@ pub(crate) fn parse_activate(function: &ImplItemFn) -> Result<Activate> {
 pub(crate) fn parse_check(function: &ImplItemFn) -> Result<Ident> {
     let signature = &function.sig;
     plain_function(signature)?;
-    let reads_self = signature
-        .receiver()
-        .is_some_and(|receiver| receiver.reference.is_some() && receiver.mutability.is_none());
+    let reads_self = signature.receiver().is_some_and(
+        |receiver| matches!(&*receiver.ty, Type::Reference(reference) if reference.mutability.is_none() && is_named(&reference.elem, "Self")),
+    );
     let fallible = matches!(&signature.output, ReturnType::Type(_, ty) if result_parts(ty).is_some());
     if !reads_self || signature.inputs.len() != 1 || !fallible {
         return Err(Error::new(
@@ -214,65 +232,6 @@ pub(crate) fn parse_check(function: &ImplItemFn) -> Result<Ident> {
         ));
     }
     Ok(signature.ident.clone())
-}
-
-/// The type without `Self`, which means another type in the client; an error if it borrows.
-fn owned(ty: &Type, grain: &Ident, what: &str) -> Result<Type> {
-    match ty {
-        Type::Reference(reference) => Err(Error::new(
-            reference.span(),
-            format!("{what} is owned, because it travels: `String` instead of `&str`, `Vec<T>` instead of `&[T]`"),
-        )),
-        Type::ImplTrait(_) => Err(Error::new(
-            ty.span(),
-            format!("{what} has a type that callers can name"),
-        )),
-        other => Ok(with_self_named(other, grain)),
-    }
-}
-
-fn with_self_named(ty: &Type, grain: &Ident) -> Type {
-    let tokens = name_self(ty.to_token_stream(), grain);
-    // Another name in the place of `Self` leaves a type a type.
-    syn::parse2(tokens).unwrap_or_else(|_| ty.clone())
-}
-
-fn name_self(tokens: TokenStream, grain: &Ident) -> TokenStream {
-    let renamed = tokens.into_iter().map(|token| match token {
-        TokenTree::Ident(ident) if ident == "Self" => TokenTree::Ident(Ident::new(&grain.to_string(), ident.span())),
-        TokenTree::Group(group) => {
-            let mut renamed = Group::new(group.delimiter(), name_self(group.stream(), grain));
-            renamed.set_span(group.span());
-            TokenTree::Group(renamed)
-        }
-        other => other,
-    });
-    renamed.collect()
-}
-
-fn is_context(ty: &Type) -> bool {
-    matches!(ty, Type::Reference(reference) if is_named(&reference.elem, "Context"))
-}
-
-/// Whether the type's path ends with this name.
-fn is_named(ty: &Type, name: &str) -> bool {
-    matches!(ty, Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == name))
-}
-
-/// The type arguments if the type's path ends with `Result`.
-fn result_parts(ty: &Type) -> Option<impl Iterator<Item = &Type>> {
-    let Type::Path(path) = ty else {
-        return None;
-    };
-    let last = path.path.segments.last().filter(|last| last.ident == "Result")?;
-    let args: Option<&Punctuated<GenericArgument, Token![,]>> = match &last.arguments {
-        PathArguments::AngleBracketed(args) => Some(&args.args),
-        _ => None,
-    };
-    Some(args.into_iter().flatten().filter_map(|arg| match arg {
-        GenericArgument::Type(ty) => Some(ty),
-        _ => None,
-    }))
 }
 
 /// The name without the `r#` of a keyword.

@@ -211,9 +211,28 @@ fn arguments_travel() {
         "#[read] pub fn name(&self) -> &str { \"\" }",
         "a method's value is owned, because it travels: `String` instead of `&str`, `Vec<T>` instead of `&[T]`",
     );
+    for borrowing in ["Option<&str>", "Vec<&str>", "(u8, &[u8])", "[&str; 2]", "Cow<'_, str>"] {
+        refuses_item(
+            &format!("pub fn say(&mut self, text: {borrowing}) {{}}"),
+            "an argument is owned, because it travels: `String` instead of `&str`, `Vec<T>` instead of `&[T]`",
+        );
+    }
+    for unnamed in ["impl Into<String>", "Vec<impl Into<String>>", "Box<dyn Any>"] {
+        refuses_item(
+            &format!("pub fn say(&mut self, text: {unnamed}) {{}}"),
+            "an argument has a type that callers can name",
+        );
+    }
     refuses_item(
-        "pub fn say(&mut self, text: impl Into<String>) {}",
-        "an argument has a type that callers can name",
+        "pub fn say(&mut self) -> Result<i64, &str> { Ok(0) }",
+        "a method's error is owned, because it travels: `String`, or `&'static str`",
+    );
+    assert_eq!(
+        mistakes(expand::grain(
+            tokens(""),
+            tokens("impl C { pub fn a(&self, t: Cow<'static, str>) -> Result<u8, &'static str> { Ok(0) } }")
+        )),
+        [""; 0]
     );
     refuses_item(
         "pub fn say(&mut self, (a, b): (i64, i64)) {}",
@@ -231,7 +250,57 @@ fn arguments_travel() {
 }
 
 #[test]
+fn two_arguments_with_one_name_for_callers_are_refused() {
+    refuses_item(
+        "pub fn add(&mut self, n: i64, _n: i64) {}",
+        "two arguments are `n` for callers, who see no leading `_`: give one another name",
+    );
+}
+
+#[test]
+fn a_block_that_nobody_can_call_is_refused() {
+    let message = "nobody can call this grain: its methods are the block's functions that are `pub` and take `self`";
+    refuses("", "impl Counter {}", message);
+    refuses_item("fn add(&mut self) {} pub fn make() -> Self { Self }", message);
+}
+
+#[test]
+fn a_receiver_may_be_written_out() {
+    let block = "impl C { pub fn a(self: &mut Self) {} #[read] pub fn b(self: &Self) {} }";
+    assert_eq!(mistakes(expand::grain(tokens(""), tokens(block))), [""; 0]);
+    for receiver in ["self: Box<Self>", "self: Rc<Self>", "mut self"] {
+        refuses_item(
+            &format!("pub fn say({receiver}) {{}}"),
+            "a grain's method takes `&mut self` or, with `#[read]`, `&self`: the grain lives on after the call",
+        );
+    }
+    refuses_item(
+        "#[read] pub fn get(self: &mut Self) {}",
+        "a `#[read]` method takes `&self`: what it changed would not be committed. Take `&self`, or drop `#[read]`",
+    );
+}
+
+#[test]
+fn a_mistake_in_one_method_leaves_a_grain_with_the_others() {
+    let written = expand::grain(
+        tokens(""),
+        tokens("impl C { pub fn a(&mut self, t: &str) {} pub fn b(&mut self) {} }"),
+    );
+    let written = written.to_string();
+    assert!(
+        written.contains("Grain for C") && written.contains("pub fn b (& self ,)"),
+        "{written}"
+    );
+}
+
+#[test]
 fn the_context_comes_first() {
+    for context in ["Context", "&mut Context", "granary_sdk::Context"] {
+        refuses_item(
+            &format!("pub fn say(&mut self, ctx: {context}) {{}}"),
+            "the context is taken as `ctx: &Context`, right after `self`",
+        );
+    }
     refuses_item(
         "pub fn say(&mut self, text: String, ctx: &Context) {}",
         "the context comes first, right after `self`, and once",

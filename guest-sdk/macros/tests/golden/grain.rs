@@ -19,48 +19,77 @@ impl ::granary_sdk::Grain for Counter {
     const VERSION: u32 = 1u32;
     const DURABILITY: ::granary_sdk::Durability = ::granary_sdk::Durability::Committed;
     const PLACEMENT: ::granary_sdk::Placement = ::granary_sdk::Placement::Primary;
-    type Client<'c> = CounterClient<'c>;
-    type Calls = CounterCalls;
+    type Client<'c> = __counter_a463ce9b::CounterClient<'c>;
+    type Calls = __counter_a463ce9b::CounterCalls;
     fn client(
         ctx: &::granary_sdk::Context,
         key: ::std::string::String,
-    ) -> CounterClient<'_> {
-        CounterClient {
+    ) -> __counter_a463ce9b::CounterClient<'_> {
+        __counter_a463ce9b::CounterClient {
             ctx,
             calls: <Self as ::granary_sdk::Grain>::calls(key),
         }
     }
-    fn calls(key: ::std::string::String) -> CounterCalls {
-        CounterCalls {
+    fn calls(key: ::std::string::String) -> __counter_a463ce9b::CounterCalls {
+        __counter_a463ce9b::CounterCalls {
             to: ::granary_sdk::__private::CallTo::new::<Self>(key),
         }
     }
     fn describe() -> ::granary_sdk::__private::Description {
         #[allow(
             unused_imports,
-            reason = "a type that derives the prelude's `Serialize` has its own text"
+            reason = "most types have of their own what these give to all"
         )]
-        use ::granary_sdk::__private::Undocumented as _;
+        use ::granary_sdk::__private::{
+            NotDescribed as _, Required as _, Undocumented as _,
+        };
         let mut description = ::granary_sdk::__private::Description::new::<
             Self,
         >("One counter for each key.", Self::GRANARY_DOC);
         description
             .methods
             .push(
-                ::granary_sdk::__private::Method::write::<
-                    i64,
-                >("add", "Adds `n` and returns the new value.")
-                    .param::<i64>("n", true)
-                    .param::<Option<String>>("note", false),
+                ::granary_sdk::__private::Method::write(
+                        "add",
+                        "Adds `n` and returns the new value.",
+                        ::granary_sdk::__private::Typed::<i64>::new().schema_written(),
+                    )
+                    .param(
+                        "n",
+                        ::granary_sdk::__private::Typed::<i64>::new().schema_read(),
+                        ::granary_sdk::__private::Typed::<i64>::new().is_required(),
+                    )
+                    .param(
+                        "note",
+                        ::granary_sdk::__private::Typed::<Option<String>>::new()
+                            .schema_read(),
+                        ::granary_sdk::__private::Typed::<Option<String>>::new()
+                            .is_required(),
+                    ),
             );
         description
             .methods
-            .push(::granary_sdk::__private::Method::read::<i64>("get", ""));
+            .push(
+                ::granary_sdk::__private::Method::read(
+                    "get",
+                    "",
+                    ::granary_sdk::__private::Typed::<i64>::new().schema_written(),
+                ),
+            );
         description
             .methods
             .push(
-                ::granary_sdk::__private::Method::write::<Counter>("mirror", "")
-                    .param::<String>("to", true)
+                ::granary_sdk::__private::Method::write(
+                        "mirror",
+                        "",
+                        ::granary_sdk::__private::Typed::<Counter>::new()
+                            .schema_written(),
+                    )
+                    .param(
+                        "to",
+                        ::granary_sdk::__private::Typed::<String>::new().schema_read(),
+                        ::granary_sdk::__private::Typed::<String>::new().is_required(),
+                    )
                     .error::<<CallError as ::granary_sdk::MethodError>::Callee>(),
             );
         description
@@ -80,16 +109,29 @@ impl ::granary_sdk::Grain for Counter {
         method: &str,
         args: &[u8],
     ) -> ::core::result::Result<::std::vec::Vec<u8>, ::granary_sdk::Fault> {
+        #[allow(
+            unused_imports,
+            reason = "not every grain type has methods with arguments or values"
+        )]
+        use ::granary_sdk::__private::{Required as _, Value as _};
         match method {
             "add" => {
                 let mut args = ::granary_sdk::__private::Args::read(
                     "add",
                     [
-                        ::granary_sdk::__private::Param::required("n"),
-                        ::granary_sdk::__private::Param::optional("note"),
+                        ::granary_sdk::__private::Param::new(
+                            "n",
+                            ::granary_sdk::__private::Typed::<i64>::new().is_required(),
+                        ),
+                        ::granary_sdk::__private::Param::new(
+                            "note",
+                            ::granary_sdk::__private::Typed::<Option<String>>::new()
+                                .is_required(),
+                        ),
                     ],
                     args,
                 )?;
+                ::granary_sdk::__private::Typed::<i64>::new().is_value();
                 ::granary_sdk::__private::reply(
                     "add",
                     &Self::add(self, args.take::<i64>()?, args.take::<Option<String>>()?),
@@ -97,12 +139,19 @@ impl ::granary_sdk::Grain for Counter {
             }
             "get" => {
                 let args = ::granary_sdk::__private::Args::read("get", [], args)?;
+                ::granary_sdk::__private::Typed::<i64>::new().is_value();
                 ::granary_sdk::__private::reply("get", &Self::get(self))
             }
             "mirror" => {
                 let mut args = ::granary_sdk::__private::Args::read(
                     "mirror",
-                    [::granary_sdk::__private::Param::required("to")],
+                    [
+                        ::granary_sdk::__private::Param::new(
+                            "to",
+                            ::granary_sdk::__private::Typed::<String>::new()
+                                .is_required(),
+                        ),
+                    ],
                     args,
                 )?;
                 ::granary_sdk::__private::reply_result(
@@ -122,14 +171,23 @@ impl ::granary_sdk::Grain for Counter {
         }
     }
 }
-///Calls one `counter` grain and waits for its reply; [`Context::grain`](::granary_sdk::Context::grain) makes it.
-#[derive(Debug, Clone)]
-pub struct CounterClient<'c> {
-    ctx: &'c ::granary_sdk::Context,
-    calls: CounterCalls,
+mod __counter_a463ce9b {
+    ///Calls one `counter` grain and waits for its reply; [`Context::grain`](::granary_sdk::Context::grain) makes it.
+    #[derive(Debug, Clone)]
+    pub struct CounterClient<'c> {
+        pub(super) ctx: &'c ::granary_sdk::Context,
+        pub(super) calls: CounterCalls,
+    }
+    ///Prepares calls of one `counter` grain; [`Context::prepare`](::granary_sdk::Context::prepare) makes it.
+    #[derive(Debug, Clone)]
+    pub struct CounterCalls {
+        pub(super) to: ::granary_sdk::__private::CallTo,
+    }
 }
+#[allow(unused_imports, reason = "few name these types: `Context` makes them")]
+pub use __counter_a463ce9b::*;
 #[allow(clippy::too_many_arguments, reason = "as many as the grain's own methods take")]
-impl CounterClient<'_> {
+impl __counter_a463ce9b::CounterClient<'_> {
     /// Adds `n` and returns the new value.
     ///
     /// # Errors
@@ -140,7 +198,7 @@ impl CounterClient<'_> {
         n: i64,
         note: Option<String>,
     ) -> ::core::result::Result<i64, ::granary_sdk::CallError<::granary_sdk::AnyError>> {
-        self.ctx.run(self.calls.add(n, note))
+        self.ctx.run(__counter_a463ce9b::CounterCalls::add(&self.calls, n, note))
     }
     ///
     /// # Errors
@@ -149,7 +207,7 @@ impl CounterClient<'_> {
     pub fn get(
         &self,
     ) -> ::core::result::Result<i64, ::granary_sdk::CallError<::granary_sdk::AnyError>> {
-        self.ctx.run(self.calls.get())
+        self.ctx.run(__counter_a463ce9b::CounterCalls::get(&self.calls))
     }
     ///
     /// # Errors
@@ -162,16 +220,11 @@ impl CounterClient<'_> {
         Counter,
         ::granary_sdk::CallError<<CallError as ::granary_sdk::MethodError>::Callee>,
     > {
-        self.ctx.run(self.calls.mirror(to))
+        self.ctx.run(__counter_a463ce9b::CounterCalls::mirror(&self.calls, to))
     }
 }
-///Prepares calls of one `counter` grain; [`Context::prepare`](::granary_sdk::Context::prepare) makes it.
-#[derive(Debug, Clone)]
-pub struct CounterCalls {
-    to: ::granary_sdk::__private::CallTo,
-}
 #[allow(clippy::too_many_arguments, reason = "as many as the grain's own methods take")]
-impl CounterCalls {
+impl __counter_a463ce9b::CounterCalls {
     /// Adds `n` and returns the new value.
     #[allow(dead_code, reason = "a crate need not call every method of its own grain")]
     pub fn add(

@@ -14,35 +14,43 @@ impl ::granary_sdk::Grain for Room {
     const VERSION: u32 = 7u32;
     const DURABILITY: ::granary_sdk::Durability = ::granary_sdk::Durability::Volatile;
     const PLACEMENT: ::granary_sdk::Placement = ::granary_sdk::Placement::Balanced;
-    type Client<'c> = RoomClient<'c>;
-    type Calls = RoomCalls;
+    type Client<'c> = __room_c91c7e60::RoomClient<'c>;
+    type Calls = __room_c91c7e60::RoomCalls;
     fn client(
         ctx: &::granary_sdk::Context,
         key: ::std::string::String,
-    ) -> RoomClient<'_> {
-        RoomClient {
+    ) -> __room_c91c7e60::RoomClient<'_> {
+        __room_c91c7e60::RoomClient {
             ctx,
             calls: <Self as ::granary_sdk::Grain>::calls(key),
         }
     }
-    fn calls(key: ::std::string::String) -> RoomCalls {
-        RoomCalls {
+    fn calls(key: ::std::string::String) -> __room_c91c7e60::RoomCalls {
+        __room_c91c7e60::RoomCalls {
             to: ::granary_sdk::__private::CallTo::new::<Self>(key),
         }
     }
     fn describe() -> ::granary_sdk::__private::Description {
         #[allow(
             unused_imports,
-            reason = "a type that derives the prelude's `Serialize` has its own text"
+            reason = "most types have of their own what these give to all"
         )]
-        use ::granary_sdk::__private::Undocumented as _;
+        use ::granary_sdk::__private::{
+            NotDescribed as _, Required as _, Undocumented as _,
+        };
         let mut description = ::granary_sdk::__private::Description::new::<
             Self,
         >("", Self::GRANARY_DOC);
         #[cfg(feature = "chat")]
         description
             .methods
-            .push(::granary_sdk::__private::Method::write::<()>("say", ""));
+            .push(
+                ::granary_sdk::__private::Method::write(
+                    "say",
+                    "",
+                    ::granary_sdk::__private::Typed::<()>::new().schema_written(),
+                ),
+            );
         description
     }
     fn activate_first(
@@ -60,10 +68,16 @@ impl ::granary_sdk::Grain for Room {
         method: &str,
         args: &[u8],
     ) -> ::core::result::Result<::std::vec::Vec<u8>, ::granary_sdk::Fault> {
+        #[allow(
+            unused_imports,
+            reason = "not every grain type has methods with arguments or values"
+        )]
+        use ::granary_sdk::__private::{Required as _, Value as _};
         match method {
             #[cfg(feature = "chat")]
             "say" => {
                 let args = ::granary_sdk::__private::Args::read("say", [], args)?;
+                ::granary_sdk::__private::Typed::<()>::new().is_value();
                 ::granary_sdk::__private::reply("say", &Self::say(self))
             }
             _ => {
@@ -81,14 +95,23 @@ impl ::granary_sdk::Grain for Room {
         ::granary_sdk::__private::Checked::checked(Self::is_sound(self))
     }
 }
-///Calls one `chat-room` grain and waits for its reply; [`Context::grain`](::granary_sdk::Context::grain) makes it.
-#[derive(Debug, Clone)]
-pub struct RoomClient<'c> {
-    ctx: &'c ::granary_sdk::Context,
-    calls: RoomCalls,
+mod __room_c91c7e60 {
+    ///Calls one `chat-room` grain and waits for its reply; [`Context::grain`](::granary_sdk::Context::grain) makes it.
+    #[derive(Debug, Clone)]
+    pub struct RoomClient<'c> {
+        pub(super) ctx: &'c ::granary_sdk::Context,
+        pub(super) calls: RoomCalls,
+    }
+    ///Prepares calls of one `chat-room` grain; [`Context::prepare`](::granary_sdk::Context::prepare) makes it.
+    #[derive(Debug, Clone)]
+    pub struct RoomCalls {
+        pub(super) to: ::granary_sdk::__private::CallTo,
+    }
 }
+#[allow(unused_imports, reason = "few name these types: `Context` makes them")]
+pub use __room_c91c7e60::*;
 #[allow(clippy::too_many_arguments, reason = "as many as the grain's own methods take")]
-impl RoomClient<'_> {
+impl __room_c91c7e60::RoomClient<'_> {
     #[cfg(feature = "chat")]
     ///
     /// # Errors
@@ -97,16 +120,11 @@ impl RoomClient<'_> {
     pub fn say(
         &self,
     ) -> ::core::result::Result<(), ::granary_sdk::CallError<::granary_sdk::AnyError>> {
-        self.ctx.run(self.calls.say())
+        self.ctx.run(__room_c91c7e60::RoomCalls::say(&self.calls))
     }
 }
-///Prepares calls of one `chat-room` grain; [`Context::prepare`](::granary_sdk::Context::prepare) makes it.
-#[derive(Debug, Clone)]
-pub struct RoomCalls {
-    to: ::granary_sdk::__private::CallTo,
-}
 #[allow(clippy::too_many_arguments, reason = "as many as the grain's own methods take")]
-impl RoomCalls {
+impl __room_c91c7e60::RoomCalls {
     #[cfg(feature = "chat")]
     #[allow(dead_code, reason = "a crate need not call every method of its own grain")]
     pub fn say(&self) -> ::granary_sdk::Call<(), ::granary_sdk::AnyError> {
