@@ -101,6 +101,15 @@ pub fn check<G: Grain>(instance: Cell<G>) -> Result<(), types::Fault> {
     instance.with_borrow(|instance| Ok(instance.check()?))
 }
 
+/// A text's bytes, of which there are `N`.
+#[doc(hidden)]
+pub const fn bytes<const N: usize>(text: &str) -> [u8; N] {
+    match text.as_bytes().first_chunk() {
+        Some(bytes) => *bytes,
+        None => panic!("a text of another length"),
+    }
+}
+
 /// A panic is one log record with its place; the trap follows.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let message = panic.payload_as_str().unwrap_or("no message");
@@ -121,6 +130,12 @@ macro_rules! __export {
                 static INSTANCE: ::std::cell::RefCell<$crate::__private::Instance<$grain>> =
                     const { ::std::cell::RefCell::new($crate::__private::Instance::new()) };
             }
+
+            // For tools that want the type's name without running the module. A section of its own is in no grain's memory.
+            #[used]
+            #[unsafe(link_section = "granary:grain/type")]
+            static NAME: [u8; <$grain as $crate::Grain>::NAME.len()] =
+                $crate::bindings::bytes(<$grain as $crate::Grain>::NAME);
 
             struct Exports;
 

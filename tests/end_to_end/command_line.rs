@@ -35,12 +35,17 @@ fn deploy_call_list_inspect_remove() {
 }
 
 #[test]
-fn a_type_takes_its_files_name_or_the_one_that_is_given() {
+fn a_panic_is_told_with_its_message_and_its_place() {
     let host = Host::start();
-    granary(&host, &["deploy", &module("probe-relaxed")]).expect(0);
-    assert_eq!(granary(&host, &["call", "probe-relaxed/a", "add", "n=1"]).ok(), "1");
-    granary(&host, &["deploy", &module("counter"), "--type", "clicks"]).expect(0);
-    assert_eq!(granary(&host, &["call", "clicks/a", "add", "n=2"]).ok(), "2");
+    host.deploy("probe");
+    let trapped = granary(&host, &["call", "probe/a", "panic", "message=the shelf broke"]);
+    trapped.expect(1);
+    let said = &trapped.stderr;
+    assert!(
+        said.contains("probe/src/lib.rs:") && said.contains(": the shelf broke"),
+        "{said}"
+    );
+    assert!(!said.contains("_ZN"), "{said}");
 }
 
 #[test]

@@ -4,12 +4,15 @@
 mod admin;
 mod arguments;
 mod bank;
+mod builds;
 mod command_line;
 mod counter;
+mod deploys;
 mod errors;
 mod grains;
 mod logs;
 mod own_crate;
+mod pipes;
 mod private;
 mod rights;
 mod upgrades;

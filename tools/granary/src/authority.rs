@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use ureq::http::Method;
 
 use crate::client::Client;
+use crate::output::out;
 use crate::{Failure, Target};
 
 /// Renews what hosts of a cluster believe each other by
@@ -30,7 +31,7 @@ impl Authority {
         let Verb::Rotate(Rotate { target }) = self.verb;
         let answer = Client::new(&target).send(Method::POST, "/v1/cluster/rotate", Vec::new())?;
         let hosts = answer.value()?["hosts"].as_u64().unwrap_or_default();
-        println!("the cluster has a new authority; hosts that believe it: {hosts}");
+        out!("the cluster has a new authority; hosts that believe it: {hosts}");
         Ok(())
     }
 }

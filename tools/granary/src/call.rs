@@ -1,14 +1,17 @@
 //! `granary call`: one call from the command line.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 
 use clap::Args;
-use serde_json::{Map, Value};
+use serde_json::Value;
+use serde_json::value::RawValue;
 use ureq::http::Method;
 
 use crate::address::Address;
 use crate::client::Client;
-use crate::{Failure, Target};
+use crate::output::out;
+use crate::{Failure, Target, trap};
 
 /// Calls a grain's method and prints its value
 #[derive(Args, Debug)]
@@ -26,8 +29,12 @@ pub(crate) struct Call {
 impl Call {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let body = body(&self.arguments).map_err(Failure::Usage)?;
-        let answer = Client::new(&self.target).send(Method::POST, &self.grain.method_path(&self.method), body)?;
-        println!("{}", answer.text);
+        let client = Client::new(&self.target);
+        let answer = client.answer(Method::POST, &self.grain.method_path(&self.method), body)?;
+        if !answer.status.is_success() {
+            return Err(trap::refusal(&client, &self.grain, &answer));
+        }
+        out!("{}", answer.text);
         Ok(())
     }
 }
@@ -52,17 +59,22 @@ fn body(arguments: &[String]) -> Result<Vec<u8>, String> {
 }
 
 fn named(pairs: &[String]) -> Result<Vec<u8>, String> {
-    let mut object = Map::new();
+    let mut object = BTreeMap::new();
     for pair in pairs {
         let (name, value) = pair.split_once('=').ok_or_else(|| {
             format!("`{pair}` is no argument: write name=value, or all of them as one JSON object or array")
         })?;
-        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
-        if object.insert(name.to_owned(), value).is_some() {
+        if object.insert(name, json(value)).is_some() {
             return Err(format!("the argument `{name}` is given twice"));
         }
     }
-    Ok(Value::Object(object).to_string().into_bytes())
+    Ok(serde_json::to_vec(&object).expect("texts by their names have a JSON form"))
+}
+
+/// A value as it was written if it's JSON: a number keeps all its digits, whatever the method takes it for. Any other text is a string.
+fn json(value: &str) -> Box<RawValue> {
+    serde_json::from_str(value)
+        .unwrap_or_else(|_| serde_json::value::to_raw_value(value).expect("a text has a JSON form"))
 }
 
 #[cfg(test)]
@@ -83,6 +95,10 @@ mod tests {
         );
         assert_eq!(text(&["[1]"]).as_deref(), Ok("[1]"));
         assert_eq!(text(&[r#"{"n": 1}"#]).as_deref(), Ok(r#"{"n": 1}"#));
+        assert_eq!(
+            text(&["n=18446744073709551616", "x=0.1000", "s=12px", "o={\"a\": [1e400]}"]).as_deref(),
+            Ok(r#"{"n":18446744073709551616,"o":{"a": [1e400]},"s":"12px","x":0.1000}"#)
+        );
         assert_eq!(text(&["a=b=c"]).as_deref(), Ok(r#"{"a":"b=c"}"#));
         for bad in [&["5"][..], &["{n}"], &["n=1", "n=2"], &["[1]", "n=2"]] {
             assert!(text(bad).is_err(), "{bad:?}");

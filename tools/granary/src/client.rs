@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use ureq::config::Config;
 use ureq::http::{Method, Request, Response, StatusCode};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector, DefaultConnector};
 
-use crate::{Failure, Target, owner};
+use crate::early_answer::EarlyAnswer;
+use crate::{Failure, Target, owner, trap};
 
 /// Longer than any deadline that a host allows: the host's own answer says more than giving up here would.
 const TIME_LIMIT: Duration = Duration::from_secs(90);
@@ -17,6 +20,9 @@ const TIME_LIMIT: Duration = Duration::from_secs(90);
 const ANSWER_LIMIT: u64 = 64 << 20;
 /// The longest stream that is read before the next one is begun.
 const STREAM_LIMIT: u64 = 1 << 30;
+
+/// Of a longer body a host is first asked whether it takes it.
+const ASKED_FROM: usize = 1 << 20;
 
 /// A host to talk to.
 pub(crate) struct Client {
@@ -37,22 +43,32 @@ impl Client {
         let by_socket = |data: &PathBuf| OnceCell::from(owner::agent(config(), owner::socket_in(data)));
         Client {
             target: target.clone(),
-            agent: config().into(),
+            agent: ureq::Agent::with_parts(
+                config(),
+                DefaultConnector::new().chain(EarlyAnswer),
+                DefaultResolver::default(),
+            ),
             as_owner: target.data.as_ref().map(by_socket).unwrap_or_default(),
         }
     }
 
     /// Sends one request. An answer that is an error is a [`Failure::Refused`] or [`Failure::NotNow`] with the host's own words.
     pub(crate) fn send(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Answer, Failure> {
+        let answer = self.answer(method, path, body)?;
+        if answer.status.is_success() {
+            Ok(answer)
+        } else {
+            Err(answer.refusal())
+        }
+    }
+
+    /// The same, with an answer that is an error given back as it is.
+    pub(crate) fn answer(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Answer, Failure> {
         let mut response = self.ask(method, path, None, body)?;
         let status = response.status();
         let read = response.body_mut().with_config().limit(ANSWER_LIMIT).read_to_string();
         let text = read.map_err(|error| self.unreachable(&error))?;
-        if status.is_success() {
-            Ok(Answer { status, text })
-        } else {
-            Err(refused(status, &text))
-        }
+        Ok(Answer { status, text })
     }
 
     /// The lines of an event stream, as they come: from its beginning, or behind the event with this id.
@@ -64,7 +80,7 @@ impl Client {
         }
         let text = response.body_mut().read_to_string();
         let text = text.map_err(|error| self.unreachable(&error))?;
-        Err(refused(status, &text))
+        Err(Answer { status, text }.refusal())
     }
 
     fn ask(
@@ -79,6 +95,9 @@ impl Client {
             let mut request = Request::builder().method(&method).uri(&url);
             if let Some(token) = &self.target.token {
                 request = request.header("authorization", format!("Bearer {token}"));
+            }
+            if body.len() > ASKED_FROM {
+                request = request.header("expect", "100-continue");
             }
             if let Some(id) = last_id {
                 request = request.header("last-event-id", id);
@@ -148,14 +167,15 @@ impl Answer {
         serde_json::from_str(&self.text)
             .map_err(|error| Failure::Refused(format!("the host's answer is no JSON: {error}")))
     }
-}
 
-fn refused(status: StatusCode, text: &str) -> Failure {
-    let said = problem(status, text);
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        Failure::NotNow(said)
-    } else {
-        Failure::Refused(said)
+    /// What an answer that is an error says, in the host's own words.
+    pub(crate) fn refusal(&self) -> Failure {
+        let said = problem(self.status, &self.text);
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            Failure::NotNow(said)
+        } else {
+            Failure::Refused(said)
+        }
     }
 }
 
@@ -168,7 +188,7 @@ fn problem(status: StatusCode, text: &str) -> String {
     if problem["code"] == "breaking_change" {
         return breaking(&problem);
     }
-    let mut said = format!("{} ({})", field("detail"), field("code"));
+    let mut said = format!("{} ({})", trap::readable(&field("detail")), field("code"));
     if !problem["error"].is_null() {
         said += &format!("\n  error: {}", problem["error"]);
     }

@@ -9,14 +9,17 @@ use ureq::http::Method;
 
 use crate::address::segment;
 use crate::client::Client;
-use crate::{Failure, Target, build, sweep, units};
+use crate::output::{note, out};
+use crate::{Failure, Target, build, sweep, type_name, units};
 
 /// Uploads a module
 #[derive(Args, Debug)]
 pub(crate) struct Deploy {
     /// The module; without it the crate in this folder is built
     file: Option<PathBuf>,
-    /// The grain type; by default the file's name, with `_` read as `-`
+    #[command(flatten)]
+    choice: build::Choice,
+    /// The grain type; by default what the module calls itself
     #[arg(long = "type", value_name = "NAME")]
     kind: Option<String>,
     /// How long to wait for the host to be there
@@ -38,17 +41,19 @@ pub(crate) struct Deploy {
 impl Deploy {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let file = match self.file {
-            Some(file) => file,
-            None => build::module(Path::new("."))?,
-        };
-        let kind = match self.kind {
-            Some(kind) => kind,
-            None => {
-                type_of(&file).ok_or_else(|| Failure::Usage(format!("{} names no type: use --type", file.display())))?
+            Some(_) if self.choice.is_made() => {
+                let what = "name a module or a package, not both: a module is deployed as it is";
+                return Err(Failure::Usage(what.to_owned()));
             }
+            Some(file) => file,
+            None => build::module(Path::new("."), &self.choice)?,
         };
         let bytes = std::fs::read(&file)
             .map_err(|error| Failure::Usage(format!("{} can't be read: {error}", file.display())))?;
+        let (kind, remark) = name(&file, &bytes, self.kind)?;
+        if let Some(remark) = remark {
+            note!("granary: {remark}");
+        }
         let client = Client::new(&self.target);
         if let Some(limit) = self.wait {
             client.wait(limit)?;
@@ -85,7 +90,7 @@ pub(crate) fn finish(
         hash.get(..12).unwrap_or(hash)
     );
     if !json {
-        println!("{line}");
+        out!("{line}");
     }
     let upgrade = if now {
         sweep::run(client, kind, json)?
@@ -95,9 +100,36 @@ pub(crate) fn finish(
     let verdict = if now { sweep::verdict(&upgrade) } else { Ok(()) };
     if json {
         current["upgrade"] = upgrade;
-        println!("{current}");
+        out!("{current}");
     }
     verdict
+}
+
+/// Under which name a module is deployed, and what is to be said of that: the one that was chosen, else what the module calls itself,
+/// else what its file is called.
+fn name(file: &Path, module: &[u8], chosen: Option<String>) -> Result<(String, Option<String>), Failure> {
+    let written = type_name::written(module);
+    if let Some(chosen) = chosen {
+        let other = written.filter(|own| *own != chosen);
+        let remark =
+            other.map(|own| format!("the module calls itself `{own}`: its own clients look for it by that name"));
+        return Ok((chosen, remark));
+    }
+    let of_file = type_of(file);
+    match written.or_else(|| type_name::described(module)) {
+        Some(own) => {
+            let other = of_file.filter(|of_file| *of_file != own);
+            let remark = other.map(|of_file| {
+                format!("deployed as `{own}`, which the module calls itself, not as `{of_file}`: --type chooses a name")
+            });
+            Ok((own, remark))
+        }
+        None => {
+            let kind = of_file;
+            let kind = kind.ok_or_else(|| Failure::Usage(format!("{} names no type: use --type", file.display())))?;
+            Ok((kind, None))
+        }
+    }
 }
 
 /// The type that a module's file is named for.
@@ -109,6 +141,15 @@ fn type_of(file: &Path) -> Option<String> {
 mod tests {
     use super::*;
 
+    /// A module that has nothing but a name.
+    fn module(name: &str) -> Vec<u8> {
+        let mut module = b"\0asm\x01\0\0\0\0".to_vec();
+        module.extend([19 + name.len() as u8, 18]);
+        module.extend(b"granary:grain/type");
+        module.extend(name.as_bytes());
+        module
+    }
+
     #[test]
     fn a_file_names_its_type() {
         assert_eq!(
@@ -116,5 +157,22 @@ mod tests {
             Some("chat-room")
         );
         assert_eq!(type_of(Path::new("/")), None);
+    }
+
+    #[test]
+    fn a_module_s_own_name_wins_over_its_file_s_and_another_name_is_said() {
+        let named = |module: &[u8], chosen: Option<&str>| {
+            let file = Path::new("target/chat_server.wasm");
+            name(file, module, chosen.map(str::to_owned)).unwrap()
+        };
+        let (kind, remark) = named(&module("room"), None);
+        assert_eq!(kind, "room");
+        assert!(remark.unwrap().contains("`chat-server`"));
+        assert_eq!(named(&module("chat-server"), None), ("chat-server".to_owned(), None));
+        assert_eq!(named(&module("room"), Some("room")), ("room".to_owned(), None));
+        let (kind, remark) = named(&module("room"), Some("lobby"));
+        assert_eq!(kind, "lobby");
+        assert!(remark.unwrap().contains("calls itself `room`"));
+        assert_eq!(named(b"no module", None).0, "chat-server");
     }
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use ureq::http::Method;
 
 use crate::client::Client;
+use crate::output::out;
 use crate::{Failure, Target, units};
 
 /// Between two looks at how far it is.
@@ -33,11 +34,11 @@ impl Drain {
             let view = client.value("/v1/cluster")?;
             let left = (view["cluster"]["activations"].clone(), own_slots(&view));
             if left.1 == Some(0) && left.0 == 0 {
-                println!("drained: the host can be stopped");
+                out!("drained: the host can be stopped");
                 return Ok(());
             }
             if said.as_ref() != Some(&left) {
-                println!("{} grains and {} slots left", left.0, left.1.unwrap_or(0));
+                out!("{} grains and {} slots left", left.0, left.1.unwrap_or(0));
                 said = Some(left);
             }
             std::thread::sleep(PAUSE);

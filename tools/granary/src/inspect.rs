@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use crate::address::Address;
 use crate::client::Client;
-use crate::{Failure, Target};
+use crate::output::out;
+use crate::{Failure, Target, trap};
 
 /// Shows what a host knows of a grain
 #[derive(Args, Debug)]
@@ -35,14 +36,15 @@ pub(crate) fn print(value: &Value, as_json: bool) {
                 match value {
                     Value::Object(_) if name == "upgrade_failure" => {
                         let word = |name: &str| value[name].as_str().unwrap_or_default();
-                        println!("{name:<24} {}: {}", word("code"), word("reason"));
+                        out!("{name:<24} {}: {}", word("code"), trap::readable(word("reason")));
                     }
-                    Value::String(text) => println!("{name:<24} {text}"),
-                    Value::Null => println!("{name:<24} -"),
-                    other => println!("{name:<24} {other}"),
+                    Value::String(text) if name == "last_error" => out!("{name:<24} {}", trap::readable(text)),
+                    Value::String(text) => out!("{name:<24} {text}"),
+                    Value::Null => out!("{name:<24} -"),
+                    other => out!("{name:<24} {other}"),
                 }
             }
         }
-        _ => println!("{value}"),
+        _ => out!("{value}"),
     }
 }

@@ -10,6 +10,7 @@ use time::{OffsetDateTime, UtcDateTime};
 
 use crate::address::segment;
 use crate::client::Client;
+use crate::output::{note, out};
 use crate::{Failure, Target};
 
 /// How long a host that is followed may be away.
@@ -132,7 +133,7 @@ fn show(name: &str, data: &str, as_json: bool) {
     };
     match name {
         "record" => print(&value, as_json),
-        "lost" => eprintln!(
+        "lost" => note!(
             "granary: {} records were gone before they could be read",
             value["records"]
         ),
@@ -143,14 +144,14 @@ fn show(name: &str, data: &str, as_json: bool) {
 
 fn away(host: &Value) {
     let host = host.as_str().unwrap_or_default();
-    eprintln!("granary: host {host} doesn't answer; its records are missing");
+    note!("granary: host {host} doesn't answer; its records are missing");
 }
 
 fn print(record: &Value, as_json: bool) {
     if as_json {
-        println!("{record}");
+        out!("{record}");
     } else {
-        println!("{}", line(record));
+        out!("{}", line(record));
     }
 }
 
@@ -164,7 +165,7 @@ fn line(record: &Value) -> String {
 }
 
 /// A text that does nothing to a terminal: a guest may write what it likes.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for letter in text.chars() {
         if letter.is_control() {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::address::segment;
 use crate::client::Client;
+use crate::output::out;
 use crate::{Failure, Target};
 
 /// Lists types, or the keys of a type
@@ -36,12 +37,12 @@ impl Ls {
 fn types(client: &Client, as_json: bool) -> Result<(), Failure> {
     let modules = client.value("/v1/modules")?;
     if as_json {
-        println!("{modules}");
+        out!("{modules}");
         return Ok(());
     }
     for module in modules["modules"].as_array().into_iter().flatten() {
         let word = |name: &str| module[name].as_str().unwrap_or_default().to_owned();
-        println!(
+        out!(
             "{:<24} revision {:<4} {:<10} {}",
             word("type"),
             module["revision"],
@@ -73,8 +74,8 @@ fn keys(client: &Client, kind: &str, prefix: &str, as_json: bool) -> Result<(), 
         let page = client.value(&format!("/v1/grains/{}{query}", segment(kind)))?;
         for key in page["keys"].as_array().into_iter().flatten() {
             match key.as_str() {
-                Some(text) if !as_json => println!("{text}"),
-                _ => println!("{}", json!({ "type": kind, "key": key })),
+                Some(text) if !as_json => out!("{text}"),
+                _ => out!("{}", json!({ "type": kind, "key": key })),
             }
         }
         match &page["next"] {

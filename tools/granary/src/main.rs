@@ -1,7 +1,7 @@
 //! `granary`: the host and its command line, a verb a file.
 //!
-//! Exit codes: 0 done, 1 refused by a guest or a host, 2 wrong usage, 3 no host could be reached.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
+//! Exit codes: 0 done, 1 refused by a guest or a host, 2 wrong usage, 3 no host could be reached, 141 nobody reads stdout any more.
+#![warn(clippy::print_stderr)]
 
 mod address;
 mod authority;
@@ -10,6 +10,7 @@ mod call;
 mod client;
 mod deploy;
 mod drain;
+mod early_answer;
 mod file;
 mod http_limits;
 mod inspect;
@@ -17,6 +18,7 @@ mod logging;
 mod logs;
 mod ls;
 mod membership;
+mod output;
 mod owner;
 mod relocate;
 mod repair;
@@ -25,8 +27,12 @@ mod rollback;
 mod status;
 mod sweep;
 mod token;
+mod trap;
+mod type_name;
 mod units;
+#[allow(clippy::print_stdout, reason = "a host says once that it is ready")]
 mod up;
+mod workspace;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -152,7 +158,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("granary: {failure}");
+            output::note!("granary: {failure}");
             ExitCode::from(failure.code())
         }
     }
@@ -176,7 +182,9 @@ mod tests {
             "granary up --data d --listen 0.0.0.0:7777 --insecure",
             "granary up --token-file t --allow-host a --allow-host b --allow-origin https://c",
             "granary deploy",
+            "granary build guests --package counter",
             "granary deploy counter.wasm --type clicks --host http://h:1 --wait 10s",
+            "granary deploy -p counter",
             "granary deploy --now --allow-breaking --json",
             "granary rollback counter",
             "granary rollback counter --now --json",

@@ -19,6 +19,8 @@ use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport};
 use ureq::{Agent, Error};
 
+use crate::early_answer::EarlyAnswer;
+
 /// The socket's name in a data folder.
 const NAME: &str = "admin.sock";
 /// The header of a refusal that has its path.
@@ -57,7 +59,7 @@ pub(crate) fn is_shut(error: &Error) -> bool {
 
 /// Sends requests by a socket.
 pub(crate) fn agent(config: Config, socket: PathBuf) -> Agent {
-    Agent::with_parts(config, Socket(socket), DefaultResolver::default())
+    Agent::with_parts(config, Socket(socket).chain(EarlyAnswer), DefaultResolver::default())
 }
 
 /// Connects to the socket, whatever a URL says.

@@ -6,6 +6,7 @@ use ureq::http::Method;
 
 use crate::address::Address;
 use crate::client::Client;
+use crate::output::out;
 use crate::{Failure, Target};
 
 /// Moves a grain to another host of the cluster
@@ -28,7 +29,7 @@ impl Relocate {
             .into_bytes();
         let answer = Client::new(&self.target).send(Method::POST, "/v1/cluster/move", body)?;
         let pause = answer.value()?["pause_us"].as_u64().unwrap_or(0);
-        println!("moved; for {:.1} ms no host had it", pause as f64 / 1000.0);
+        out!("moved; for {:.1} ms no host had it", pause as f64 / 1000.0);
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! It works on the folder itself, with no host running. Without `--yes` it asks, and where nobody can be asked it only reports.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -11,6 +11,7 @@ use granary_host::storage::{Repair as Repairing, RepairReport, StorageConfig, St
 use serde_json::json;
 
 use crate::Failure;
+use crate::output::{out, out_part};
 
 /// Examines a data folder and repairs it; no host may run on it
 #[derive(Args, Debug)]
@@ -36,7 +37,7 @@ impl Repair {
         let repairing = Repairing::examine(&self.data).map_err(refused)?;
         let report = repairing.report().clone();
         if !self.json {
-            print!("{report}");
+            out_part!("{report}");
         }
         if report.is_sound() && !self.as_new {
             self.tell(&report, None);
@@ -65,12 +66,10 @@ impl Repair {
         if self.json || !io::stdin().is_terminal() || !io::stdout().is_terminal() {
             return false;
         }
-        print!("Repair? Damaged files are kept in a folder `quarantine`. [y/N] ");
+        out_part!("Repair? Damaged files are kept in a folder `quarantine`. [y/N] ");
         // A terminal that fails says no.
         let mut answer = String::new();
-        io::stdout().flush().is_ok()
-            && io::stdin().lock().read_line(&mut answer).is_ok()
-            && matches!(answer.trim(), "y" | "Y" | "yes")
+        io::stdin().lock().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
     }
 
     fn tell(&self, report: &RepairReport, done: Option<(&PathBuf, Whose)>) {
@@ -78,7 +77,7 @@ impl Repair {
         let has_lost_its_vote = report.loses() && done.is_some_and(|(_, whose)| whose == Whose::Members);
         if self.json {
             let value = json!({ "report": report, "loses": report.loses(), "repaired": quarantine.is_some(), "quarantine": quarantine });
-            println!("{value:#}");
+            out!("{value:#}");
         } else if let Some(quarantine) = quarantine {
             let what = if has_lost_its_vote {
                 "its host mustn't vote in its cluster any more: start a new one on an empty folder with a token of another host, which has \
@@ -86,7 +85,7 @@ impl Repair {
             } else {
                 "a host starts on the folder"
             };
-            println!("repaired: {what}; what was damaged is in {}", quarantine.display());
+            out!("repaired: {what}; what was damaged is in {}", quarantine.display());
         }
     }
 }

@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::client::Client;
+use crate::output::out;
 use crate::{Failure, Target, ls, units};
 
 /// Shows a host, its cluster and what is deployed
@@ -25,7 +26,7 @@ impl Status {
         let modules = client.value("/v1/modules")?["modules"].take();
         if self.json {
             view["modules"] = modules;
-            println!("{view}");
+            out!("{view}");
             return Ok(());
         }
         let modules = modules.as_array().into_iter().flatten();
@@ -35,7 +36,7 @@ impl Status {
             .filter(|part| !part.is_empty())
             .map(|part| part.join("\n"))
             .collect();
-        println!("{}", parts.join("\n\n"));
+        out!("{}", parts.join("\n\n"));
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The host does it, and goes on when nobody looks: this starts it, asks again and again, and draws a bar.
 
-use std::io::{IsTerminal, Write, stdout};
+use std::io::{IsTerminal, stdout};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -11,9 +11,10 @@ use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 use ureq::http::Method;
 
-use crate::Failure;
 use crate::address::segment;
 use crate::client::Client;
+use crate::output::{note, out, out_part};
+use crate::{Failure, trap};
 
 /// How often a bar is drawn anew.
 const BAR_INTERVAL: Duration = Duration::from_millis(100);
@@ -91,7 +92,11 @@ pub(crate) fn failures(status: &Value) -> Vec<String> {
     let word = |of: &Value| of.as_str().unwrap_or_default().to_owned();
     let all = status["failures"].as_array().map_or(&[][..], Vec::as_slice);
     let shown = all.iter().take(FAILURES_SHOWN).map(|failure| {
-        let (key, code, reason) = (word(&failure["key"]), word(&failure["code"]), word(&failure["reason"]));
+        let (key, code, reason) = (
+            word(&failure["key"]),
+            word(&failure["code"]),
+            trap::readable(&word(&failure["reason"])),
+        );
         let revision = &failure["revision"];
         format!(
             "  {}/{key} stays on revision {revision}: {code}: {reason}",
@@ -130,11 +135,9 @@ impl Shown {
             return;
         }
         if self.is_terminal {
-            print!("\r{}", bar(status));
-            // A bar that can't be drawn is no reason to stop.
-            let _ = stdout().flush();
+            out_part!("\r{}", bar(status));
         } else if self.last.is_none_or(|last| last.elapsed() >= LINE_INTERVAL) {
-            println!("{}", line(status));
+            out!("{}", line(status));
             self.last = Some(Instant::now());
         }
     }
@@ -144,11 +147,11 @@ impl Shown {
             return;
         }
         if self.is_terminal {
-            println!("\r{}", bar(status));
+            out!("\r{}", bar(status));
         } else {
-            println!("{}", line(status));
+            out!("{}", line(status));
         }
-        failures(status).iter().for_each(|line| println!("{line}"));
+        failures(status).iter().for_each(|line| out!("{line}"));
     }
 }
 
@@ -178,12 +181,12 @@ fn leave_on_interrupt(kind: String) -> Arc<AtomicBool> {
     let wait = move || {
         runtime.block_on(heard.recv());
         if flag.load(Ordering::Relaxed) {
-            eprintln!("\ngranary: the host goes on moving grains of `{kind}`; `granary status` shows how far it is");
+            note!("\ngranary: the host goes on moving grains of `{kind}`; `granary status` shows how far it is");
         }
         std::process::exit(INTERRUPTED);
     };
     if let Err(error) = std::thread::Builder::new().name("interrupt".to_owned()).spawn(wait) {
-        eprintln!("granary: Ctrl-C won't work: {error}");
+        note!("granary: Ctrl-C won't work: {error}");
     }
     started
 }

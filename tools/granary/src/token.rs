@@ -5,6 +5,7 @@ use serde_json::json;
 use ureq::http::Method;
 
 use crate::client::Client;
+use crate::output::out;
 use crate::{Failure, Target, units};
 
 /// Prints a join token, good for one host
@@ -22,7 +23,7 @@ impl Token {
         let valid = units::duration(&self.valid).map_err(Failure::Usage)?;
         let body = json!({ "valid_s": valid.as_secs() }).to_string().into_bytes();
         let answer = Client::new(&self.target).send(Method::POST, "/v1/cluster/token", body)?;
-        println!("{}", answer.value()?["token"].as_str().unwrap_or_default());
+        out!("{}", answer.value()?["token"].as_str().unwrap_or_default());
         Ok(())
     }
 }
