@@ -19,7 +19,6 @@ use std::thread::LocalKey;
 
 use crate::call::Failure;
 use crate::instance::Instance;
-use crate::log::Level;
 use crate::{Fault, FaultKind, Grain, RawCall};
 
 mod generated {
@@ -33,7 +32,7 @@ mod generated {
     });
 }
 
-use generated::granary::grain::{calls, log, types};
+use generated::granary::grain::{calls, log as host_log, types};
 
 #[doc(hidden)]
 pub use generated::*;
@@ -56,8 +55,8 @@ impl Link {
     }
 }
 
-pub(crate) fn write_log(level: Level, message: &str) {
-    log::write(level.into(), message);
+pub(crate) fn write_log(level: log::Level, message: &str) {
+    host_log::write(level.into(), message);
 }
 
 /// What the exported functions do, apart from having symbols. `instance` is the module's one grain.
@@ -72,7 +71,7 @@ pub fn call<G: Grain>(
 ) -> Result<Vec<u8>, types::Fault> {
     instance.with_borrow_mut(|instance| {
         if !instance.is_made() {
-            std::panic::set_hook(Box::new(log_panic));
+            begin();
         }
         Ok(instance.call(&context.into(), method, args)?)
     })
@@ -91,7 +90,7 @@ pub fn load<G: Grain>(
     state: &[u8],
 ) -> Result<(), types::Fault> {
     instance.with_borrow_mut(|instance| {
-        std::panic::set_hook(Box::new(log_panic));
+        begin();
         Ok(instance.load(&context.into(), version, state)?)
     })
 }
@@ -110,13 +109,20 @@ pub const fn bytes<const N: usize>(text: &str) -> [u8; N] {
     }
 }
 
+/// What an instance does once.
+fn begin() {
+    crate::records::start();
+    std::panic::set_hook(Box::new(log_panic));
+}
+
 /// A panic is one log record with its place; the trap follows.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let message = panic.payload_as_str().unwrap_or("no message");
-    match panic.location() {
-        Some(place) => crate::log::error!("panicked at {place}: {message}"),
-        None => crate::log::error!("panicked: {message}"),
-    }
+    let record = match panic.location() {
+        Some(place) => format!("panicked at {place}: {message}"),
+        None => format!("panicked: {message}"),
+    };
+    write_log(log::Level::Error, &record);
 }
 
 /// Makes the symbols. [`export!`](crate::export) is what people write.
@@ -133,6 +139,7 @@ macro_rules! __export {
 
             // For tools that want the type's name without running the module. A section of its own is in no grain's memory.
             #[used]
+            // SAFETY: the section's name means nothing to the linker, and the host doesn't run what is in it.
             #[unsafe(link_section = "granary:grain/type")]
             static NAME: [u8; <$grain as $crate::Grain>::NAME.len()] =
                 $crate::bindings::bytes(<$grain as $crate::Grain>::NAME);
@@ -222,14 +229,14 @@ impl From<Fault> for types::Fault {
     }
 }
 
-impl From<Level> for log::Level {
-    fn from(level: Level) -> Self {
+impl From<log::Level> for host_log::Level {
+    fn from(level: log::Level) -> Self {
         match level {
-            Level::Trace => Self::Trace,
-            Level::Debug => Self::Debug,
-            Level::Info => Self::Info,
-            Level::Warn => Self::Warn,
-            Level::Error => Self::Error,
+            log::Level::Trace => Self::Trace,
+            log::Level::Debug => Self::Debug,
+            log::Level::Info => Self::Info,
+            log::Level::Warn => Self::Warn,
+            log::Level::Error => Self::Error,
         }
     }
 }

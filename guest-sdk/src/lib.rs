@@ -62,7 +62,7 @@ mod error;
 mod fault;
 mod grain;
 mod instance;
-pub mod log;
+mod records;
 mod reply;
 mod saved;
 #[cfg(not(target_arch = "wasm32"))]
@@ -79,6 +79,7 @@ pub use saved::{SavedState, StateError};
 
 #[doc(inline)]
 pub use granary_sdk_macros::{grain, read};
+pub use log;
 pub use schemars;
 pub use serde;
 pub use serde_json;

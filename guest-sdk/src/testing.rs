@@ -27,8 +27,8 @@ use std::rc::Rc;
 
 use crate::call::Failure;
 use crate::instance::Instance;
-use crate::log::Level;
-use crate::{Context, Fault, FaultKind, Grain, RawCall};
+use crate::{Context, Fault, FaultKind, Grain, RawCall, records};
+use log::Level;
 
 /// A host with the grain types that a test has given it.
 #[derive(Debug)]
@@ -45,6 +45,7 @@ impl Default for Host {
 impl Host {
     /// A host without grain types.
     pub fn new() -> Self {
+        records::start();
         Self {
             outside: Context::new("outside".to_owned(), "test".to_owned(), Link(Rc::default())),
         }

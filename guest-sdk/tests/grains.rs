@@ -154,6 +154,21 @@ fn arguments_are_an_array_by_position() {
 }
 
 #[test]
+fn what_a_library_logs_is_a_record_of_the_grain_s() {
+    let _host = host();
+    // A library names the crate itself, and a grain may do so beside the prelude.
+    ::log::warn!("the shelf creaks");
+    log::info!("{} heard it", "alice");
+    assert_eq!(
+        take_logs(),
+        [
+            (Level::Warn, "the shelf creaks".to_owned()),
+            (Level::Info, "alice heard it".to_owned())
+        ]
+    );
+}
+
+#[test]
 fn a_private_function_is_no_method() {
     let failure = raw(&host(), "pieces", "[\"tea\"]").unwrap_err();
     assert_eq!(

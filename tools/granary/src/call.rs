@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io::Read;
 
 use clap::Args;
-use serde_json::Value;
 use serde_json::value::RawValue;
 use ureq::http::Method;
 
@@ -51,7 +50,7 @@ fn body(arguments: &[String]) -> Result<Vec<u8>, String> {
             Ok(text)
         }
         [json] if json.starts_with(['{', '[']) => {
-            serde_json::from_str::<Value>(json).map_err(|error| format!("`{json}` is no JSON: {error}"))?;
+            serde_json::from_str::<&RawValue>(json).map_err(|error| format!("`{json}` is no JSON: {error}"))?;
             Ok(json.clone().into_bytes())
         }
         pairs => named(pairs),
@@ -93,6 +92,7 @@ mod tests {
             text(&["n=5", "to=bob", "on=true", "s=\"5\""]).as_deref(),
             Ok(r#"{"n":5,"on":true,"s":"5","to":"bob"}"#)
         );
+        assert_eq!(text(&["[1e400]"]).as_deref(), Ok("[1e400]"));
         assert_eq!(text(&["[1]"]).as_deref(), Ok("[1]"));
         assert_eq!(text(&[r#"{"n": 1}"#]).as_deref(), Ok(r#"{"n": 1}"#));
         assert_eq!(

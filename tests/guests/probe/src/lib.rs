@@ -271,7 +271,7 @@ impl Probe {
             "error" => Level::Error,
             other => return Err(format!("`{other}` is no level")),
         };
-        log::write(level, format_args!("{message}"));
+        log::log!(level, "{message}");
         Ok(())
     }
 
