@@ -110,9 +110,8 @@ pub mod __private {
     pub use crate::error::{guest_error, passed_on};
     pub use crate::grain::{Checked, Undocumented};
     pub use crate::instance::Instance;
-    pub use crate::reply::{reply, reply_result};
     pub use crate::saved::{FromSaved, Migrated, migrate_older, migrate_one, migrate_other};
-    pub use crate::typed::{Described, NotDescribed, Required, SpelledOut, Typed, Value};
+    pub use crate::typed::{Mistaken, NotSent, Required, Sent, SpelledOut, Typed, Value};
 }
 
 /// Exports one grain type from a module: the one line of a `cdylib` that makes symbols. `#[grain]` makes none.

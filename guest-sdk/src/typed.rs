@@ -8,8 +8,12 @@ use std::marker::PhantomData;
 
 use schemars::generate::Contract;
 use schemars::{JsonSchema, Schema};
+use serde::{Serialize, de::DeserializeOwned};
 
+use crate::args::Args;
+use crate::call::CallTo;
 use crate::describe::schema;
+use crate::{Call, CallError, CalleeError, Context, Fault, MethodError, reply};
 
 /// Stands for a type of which no value is at hand.
 #[derive(Debug)]
@@ -27,7 +31,7 @@ impl<T> Default for Typed<T> {
     }
 }
 
-impl<T: JsonSchema> Typed<T> {
+impl<T: JsonSchema + Serialize + DeserializeOwned> Typed<T> {
     /// The schema of a value that a grain reads.
     pub fn schema_read(&self) -> Schema {
         schema::<T>(Contract::Deserialize)
@@ -39,40 +43,108 @@ impl<T: JsonSchema> Typed<T> {
     }
 }
 
-/// Types without a schema, each of which is a mistake.
-pub trait NotDescribed<T> {
+impl<T: DeserializeOwned> Typed<T> {
+    /// The next argument.
+    ///
+    /// # Errors
+    /// As [`Args::take`].
+    pub fn take<const N: usize>(&self, args: &mut Args<'_, N>) -> Result<T, Fault> {
+        args.take()
+    }
+
+    /// Makes a call.
+    ///
+    /// # Errors
+    /// As [`Context::run`].
+    pub fn run<E: CalleeError>(&self, ctx: &Context, call: Call<T, E>) -> Result<T, CallError<E>> {
+        ctx.run(call)
+    }
+}
+
+impl<T: Serialize> Typed<T> {
+    /// A method's value as JSON.
+    ///
+    /// # Errors
+    /// Never.
+    pub fn reply(&self, method: &str, value: &T) -> Result<Vec<u8>, Fault> {
+        reply::reply(method, value)
+    }
+
+    /// A call with these arguments.
+    pub fn call<R, E>(&self, to: &CallTo, method: &str, args: &T) -> Call<R, E> {
+        to.call(method, args)
+    }
+}
+
+impl<T: Serialize, E: MethodError> Typed<Result<T, E>> {
+    /// A method's `Result` as JSON.
+    ///
+    /// # Errors
+    /// The method's own.
+    pub fn reply_result(&self, method: &str, result: Result<T, E>) -> Result<Vec<u8>, Fault> {
+        reply::reply_result(method, result)
+    }
+}
+
+/// Types that can't be sent, each of which is a mistake.
+pub trait NotSent<T> {
     fn schema_read(&self) -> Schema
     where
-        T: Described;
+        T: Sent;
 
     fn schema_written(&self) -> Schema
     where
-        T: Described;
+        T: Sent;
 }
 
 /// Nothing implements this: it carries the text.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` has no JSON Schema, by which callers know what to send and what they get",
-    label = "an argument or a result of a grain's method",
-    note = "derive it: `#[derive(Serialize, Deserialize, JsonSchema)]`"
+    message = "`{Self}` can't be an argument or a result of a grain's method",
+    label = "this lacks `Serialize`, `Deserialize` or `JsonSchema`",
+    note = "derive them: `#[derive(Serialize, Deserialize, JsonSchema)]`"
 )]
-pub trait Described {}
+pub trait Sent {}
 
-impl<T> NotDescribed<T> for Typed<T> {
+impl<T> NotSent<T> for Typed<T> {
     fn schema_read(&self) -> Schema
     where
-        T: Described,
+        T: Sent,
     {
         Schema::default()
     }
 
     fn schema_written(&self) -> Schema
     where
-        T: Described,
+        T: Sent,
     {
         Schema::default()
     }
 }
+
+/// The same for types that can't be sent, without a word: [`NotSent`] has said it.
+pub trait Mistaken<T> {
+    fn take<const N: usize>(&self, _: &mut Args<'_, N>) -> Result<T, Fault> {
+        unreachable!("this isn't compiled")
+    }
+
+    fn run<E>(&self, _: &Context, _: Call<T, E>) -> Result<T, CallError<E>> {
+        unreachable!("this isn't compiled")
+    }
+
+    fn reply(&self, _: &str, _: &T) -> Result<Vec<u8>, Fault> {
+        unreachable!("this isn't compiled")
+    }
+
+    fn call<R, E>(&self, _: &CallTo, _: &str, _: &T) -> Call<R, E> {
+        unreachable!("this isn't compiled")
+    }
+
+    fn reply_result(&self, _: &str, _: T) -> Result<Vec<u8>, Fault> {
+        unreachable!("this isn't compiled")
+    }
+}
+
+impl<T> Mistaken<T> for Typed<T> {}
 
 impl<T> Typed<Option<T>> {
     /// An argument that is an `Option` may be left out.

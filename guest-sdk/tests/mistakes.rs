@@ -157,9 +157,20 @@ fn a_second_block_of_a_type_is_one_error() {
 }
 
 #[test]
-fn a_type_without_a_schema_is_told_how_to_get_one() {
-    let item = "#[derive(Serialize, Deserialize)] pub struct Item { n: i64 }";
-    let expect = "`Item` has no JSON Schema";
+fn a_type_that_can_not_be_sent_is_one_error_where_it_stands() {
+    for derived in [
+        "",
+        "#[derive(Serialize, Deserialize)]",
+        "#[derive(Deserialize, JsonSchema)]",
+        "#[derive(Serialize, JsonSchema)]",
+    ] {
+        type_is_refused(&format!("{derived} pub struct Item {{ n: i64 }}"));
+    }
+}
+
+#[track_caller]
+fn type_is_refused(item: &str) {
+    let expect = "`Item` can't be an argument or a result of a grain's method";
     one(&module_with(item, "pub fn put(&mut self, item: Item) {}"), expect);
     one(
         &module_with(item, "pub fn take(&mut self) -> Item { Item { n: 1 } }"),

@@ -2,8 +2,9 @@
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
-use syn::Ident;
+use syn::{Ident, parse_quote};
 
+use crate::expand::typed;
 use crate::parse::GrainBlock;
 use crate::signature::{Method, plain};
 
@@ -97,6 +98,7 @@ fn call_method(method: &Method, calls: &TokenStream) -> TokenStream {
     let params = params(method);
     let args = method.params.iter().map(|param| &param.ident);
     let receiver = receiver(method);
+    let typed = typed(value);
     let to = if BY_VALUE.contains(&method.name().as_str()) {
         quote!(self.calls)
     } else {
@@ -109,7 +111,9 @@ fn call_method(method: &Method, calls: &TokenStream) -> TokenStream {
         /// [`CallError`](::granary_sdk::CallError), when no value came back.
         #[allow(dead_code, reason = "a crate need not call every method of its own grain")]
         pub fn #ident(#receiver, #(#params),*) -> ::core::result::Result<#value, ::granary_sdk::CallError<#error>> {
-            self.ctx.run(#calls::#ident(#to, #(#args),*))
+            #[allow(unused_imports, reason = "only a mistake takes these")]
+            use ::granary_sdk::__private::Mistaken as _;
+            #typed.run(self.ctx, #calls::#ident(#to, #(#args),*))
         }
     }
 }
@@ -123,17 +127,20 @@ fn prepare_method(method: &Method) -> TokenStream {
     let params = params(method);
     let receiver = receiver(method);
     let args = method.params.iter().map(|param| &param.ident);
-    let args = if method.params.is_empty() {
+    let types = method.params.iter().map(|param| &param.ty);
+    let (typed, args) = if method.params.is_empty() {
         // A unit is `null` in JSON.
-        quote!(&[(); 0])
+        (typed(&parse_quote!([(); 0])), quote!(&[(); 0]))
     } else {
-        quote!(&(#(#args,)*))
+        (typed(&parse_quote!((#(#types,)*))), quote!(&(#(#args,)*)))
     };
     quote! {
         #(#attrs)*
         #[allow(dead_code, reason = "a crate need not call every method of its own grain")]
         pub fn #ident(#receiver, #(#params),*) -> ::granary_sdk::Call<#value, #error> {
-            self.to.call(#name, #args)
+            #[allow(unused_imports, reason = "only a mistake takes these")]
+            use ::granary_sdk::__private::Mistaken as _;
+            #typed.call(&self.to, #name, #args)
         }
     }
 }

@@ -3,7 +3,7 @@
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Error, ItemImpl, Result, Type};
+use syn::{Error, ItemImpl, Result, Type, parse_quote};
 
 use crate::client;
 use crate::options::{Migrate, Options, Step};
@@ -171,7 +171,7 @@ fn describe(grain: &GrainBlock) -> TokenStream {
     quote! {
         fn describe() -> ::granary_sdk::__private::Description {
             #[allow(unused_imports, reason = "most types have of their own what these give to all")]
-            use ::granary_sdk::__private::{NotDescribed as _, Required as _, Undocumented as _};
+            use ::granary_sdk::__private::{NotSent as _, Required as _, Undocumented as _};
             let #mutable description =
                 ::granary_sdk::__private::Description::new::<Self>(#doc, Self::GRANARY_DOC);
             #(#methods)*
@@ -246,7 +246,7 @@ fn dispatch(grain: &GrainBlock) -> TokenStream {
             args: &[u8],
         ) -> ::core::result::Result<::std::vec::Vec<u8>, ::granary_sdk::Fault> {
             #[allow(unused_imports, reason = "not every grain type has methods with arguments or values")]
-            use ::granary_sdk::__private::{Required as _, Value as _};
+            use ::granary_sdk::__private::{Mistaken as _, Required as _, Value as _};
             match method {
                 #(#arms)*
                 _ => ::core::result::Result::Err(::granary_sdk::Fault::unknown_method(
@@ -269,20 +269,22 @@ fn arm(method: &Method) -> TokenStream {
         quote_spanned!(param.ty.span()=> ::granary_sdk::__private::Param::new(#name, #typed.is_required()))
     });
     let ctx = method.takes_context.then(|| quote!(ctx,));
-    let args = method
-        .params
-        .iter()
-        .map(|Param { ty, .. }| quote_spanned!(ty.span()=> args.take::<#ty>()?));
+    let args = method.params.iter().map(|Param { ty, .. }| {
+        let typed = typed(ty);
+        quote_spanned!(ty.span()=> #typed.take(&mut args)?)
+    });
     let mutable = (!method.params.is_empty()).then(|| quote!(mut));
     let call = quote!(Self::#ident(self, #ctx #(#args),*));
-    let reply = if method.error.is_some() {
-        quote!(::granary_sdk::__private::reply_result(#name, #call))
+    let value = &method.value;
+    let reply = if let Some(error) = &method.error {
+        let typed = typed(&parse_quote!(::core::result::Result<#value, #error>));
+        quote!(#typed.reply_result(#name, #call))
     } else {
-        let typed = typed(&method.value);
-        let is_value = quote_spanned!(method.value.span()=> #typed.is_value(););
+        let typed = typed(value);
+        let is_value = quote_spanned!(value.span()=> #typed.is_value(););
         quote! {
             #is_value
-            ::granary_sdk::__private::reply(#name, &#call)
+            #typed.reply(#name, &#call)
         }
     };
     quote! {
@@ -295,6 +297,6 @@ fn arm(method: &Method) -> TokenStream {
 }
 
 /// Asks a type what it is.
-fn typed(ty: &Type) -> TokenStream {
+pub(crate) fn typed(ty: &Type) -> TokenStream {
     quote_spanned!(ty.span()=> ::granary_sdk::__private::Typed::<#ty>::new())
 }

@@ -40,9 +40,7 @@ impl ::granary_sdk::Grain for Counter {
             unused_imports,
             reason = "most types have of their own what these give to all"
         )]
-        use ::granary_sdk::__private::{
-            NotDescribed as _, Required as _, Undocumented as _,
-        };
+        use ::granary_sdk::__private::{NotSent as _, Required as _, Undocumented as _};
         let mut description = ::granary_sdk::__private::Description::new::<
             Self,
         >("One counter for each key.", Self::GRANARY_DOC);
@@ -113,7 +111,7 @@ impl ::granary_sdk::Grain for Counter {
             unused_imports,
             reason = "not every grain type has methods with arguments or values"
         )]
-        use ::granary_sdk::__private::{Required as _, Value as _};
+        use ::granary_sdk::__private::{Mistaken as _, Required as _, Value as _};
         match method {
             "add" => {
                 let mut args = ::granary_sdk::__private::Args::read(
@@ -132,15 +130,23 @@ impl ::granary_sdk::Grain for Counter {
                     args,
                 )?;
                 ::granary_sdk::__private::Typed::<i64>::new().is_value();
-                ::granary_sdk::__private::reply(
-                    "add",
-                    &Self::add(self, args.take::<i64>()?, args.take::<Option<String>>()?),
-                )
+                ::granary_sdk::__private::Typed::<i64>::new()
+                    .reply(
+                        "add",
+                        &Self::add(
+                            self,
+                            ::granary_sdk::__private::Typed::<i64>::new()
+                                .take(&mut args)?,
+                            ::granary_sdk::__private::Typed::<Option<String>>::new()
+                                .take(&mut args)?,
+                        ),
+                    )
             }
             "get" => {
                 let args = ::granary_sdk::__private::Args::read("get", [], args)?;
                 ::granary_sdk::__private::Typed::<i64>::new().is_value();
-                ::granary_sdk::__private::reply("get", &Self::get(self))
+                ::granary_sdk::__private::Typed::<i64>::new()
+                    .reply("get", &Self::get(self))
             }
             "mirror" => {
                 let mut args = ::granary_sdk::__private::Args::read(
@@ -154,10 +160,18 @@ impl ::granary_sdk::Grain for Counter {
                     ],
                     args,
                 )?;
-                ::granary_sdk::__private::reply_result(
-                    "mirror",
-                    Self::mirror(self, ctx, args.take::<String>()?),
-                )
+                ::granary_sdk::__private::Typed::<
+                    ::core::result::Result<Counter, CallError>,
+                >::new()
+                    .reply_result(
+                        "mirror",
+                        Self::mirror(
+                            self,
+                            ctx,
+                            ::granary_sdk::__private::Typed::<String>::new()
+                                .take(&mut args)?,
+                        ),
+                    )
             }
             _ => {
                 ::core::result::Result::Err(
@@ -198,7 +212,10 @@ impl __counter_a463ce9b::CounterClient<'_> {
         n: i64,
         note: Option<String>,
     ) -> ::core::result::Result<i64, ::granary_sdk::CallError<::granary_sdk::AnyError>> {
-        self.ctx.run(__counter_a463ce9b::CounterCalls::add(&self.calls, n, note))
+        #[allow(unused_imports, reason = "only a mistake takes these")]
+        use ::granary_sdk::__private::Mistaken as _;
+        ::granary_sdk::__private::Typed::<i64>::new()
+            .run(self.ctx, __counter_a463ce9b::CounterCalls::add(&self.calls, n, note))
     }
     ///
     /// # Errors
@@ -207,7 +224,10 @@ impl __counter_a463ce9b::CounterClient<'_> {
     pub fn get(
         &self,
     ) -> ::core::result::Result<i64, ::granary_sdk::CallError<::granary_sdk::AnyError>> {
-        self.ctx.run(__counter_a463ce9b::CounterCalls::get(&self.calls))
+        #[allow(unused_imports, reason = "only a mistake takes these")]
+        use ::granary_sdk::__private::Mistaken as _;
+        ::granary_sdk::__private::Typed::<i64>::new()
+            .run(self.ctx, __counter_a463ce9b::CounterCalls::get(&self.calls))
     }
     ///
     /// # Errors
@@ -220,7 +240,10 @@ impl __counter_a463ce9b::CounterClient<'_> {
         Counter,
         ::granary_sdk::CallError<<CallError as ::granary_sdk::MethodError>::Callee>,
     > {
-        self.ctx.run(__counter_a463ce9b::CounterCalls::mirror(&self.calls, to))
+        #[allow(unused_imports, reason = "only a mistake takes these")]
+        use ::granary_sdk::__private::Mistaken as _;
+        ::granary_sdk::__private::Typed::<Counter>::new()
+            .run(self.ctx, __counter_a463ce9b::CounterCalls::mirror(&self.calls, to))
     }
 }
 #[allow(clippy::too_many_arguments, reason = "as many as the grain's own methods take")]
@@ -232,11 +255,16 @@ impl __counter_a463ce9b::CounterCalls {
         n: i64,
         note: Option<String>,
     ) -> ::granary_sdk::Call<i64, ::granary_sdk::AnyError> {
-        self.to.call("add", &(n, note))
+        #[allow(unused_imports, reason = "only a mistake takes these")]
+        use ::granary_sdk::__private::Mistaken as _;
+        ::granary_sdk::__private::Typed::<(i64, Option<String>)>::new()
+            .call(&self.to, "add", &(n, note))
     }
     #[allow(dead_code, reason = "a crate need not call every method of its own grain")]
     pub fn get(&self) -> ::granary_sdk::Call<i64, ::granary_sdk::AnyError> {
-        self.to.call("get", &[(); 0])
+        #[allow(unused_imports, reason = "only a mistake takes these")]
+        use ::granary_sdk::__private::Mistaken as _;
+        ::granary_sdk::__private::Typed::<[(); 0]>::new().call(&self.to, "get", &[(); 0])
     }
     #[allow(dead_code, reason = "a crate need not call every method of its own grain")]
     pub fn mirror(
@@ -246,6 +274,9 @@ impl __counter_a463ce9b::CounterCalls {
         Counter,
         <CallError as ::granary_sdk::MethodError>::Callee,
     > {
-        self.to.call("mirror", &(to,))
+        #[allow(unused_imports, reason = "only a mistake takes these")]
+        use ::granary_sdk::__private::Mistaken as _;
+        ::granary_sdk::__private::Typed::<(String,)>::new()
+            .call(&self.to, "mirror", &(to,))
     }
 }

@@ -28,9 +28,7 @@ impl ::granary_sdk::Grain for Room {
             unused_imports,
             reason = "most types have of their own what these give to all"
         )]
-        use ::granary_sdk::__private::{
-            NotDescribed as _, Required as _, Undocumented as _,
-        };
+        use ::granary_sdk::__private::{NotSent as _, Required as _, Undocumented as _};
         let mut description = ::granary_sdk::__private::Description::new::<
             Self,
         >("", Self::GRANARY_DOC);
@@ -64,12 +62,13 @@ impl ::granary_sdk::Grain for Room {
             unused_imports,
             reason = "not every grain type has methods with arguments or values"
         )]
-        use ::granary_sdk::__private::{Required as _, Value as _};
+        use ::granary_sdk::__private::{Mistaken as _, Required as _, Value as _};
         match method {
             "say" => {
                 let args = ::granary_sdk::__private::Args::read("say", [], args)?;
                 ::granary_sdk::__private::Typed::<()>::new().is_value();
-                ::granary_sdk::__private::reply("say", &Self::say(self))
+                ::granary_sdk::__private::Typed::<()>::new()
+                    .reply("say", &Self::say(self))
             }
             _ => {
                 ::core::result::Result::Err(
@@ -112,13 +111,18 @@ impl __room_c91c7e60::RoomClient<'_> {
     pub fn say(
         &self,
     ) -> ::core::result::Result<(), ::granary_sdk::CallError<::granary_sdk::AnyError>> {
-        self.ctx.run(__room_c91c7e60::RoomCalls::say(&self.calls))
+        #[allow(unused_imports, reason = "only a mistake takes these")]
+        use ::granary_sdk::__private::Mistaken as _;
+        ::granary_sdk::__private::Typed::<()>::new()
+            .run(self.ctx, __room_c91c7e60::RoomCalls::say(&self.calls))
     }
 }
 #[allow(clippy::too_many_arguments, reason = "as many as the grain's own methods take")]
 impl __room_c91c7e60::RoomCalls {
     #[allow(dead_code, reason = "a crate need not call every method of its own grain")]
     pub fn say(&self) -> ::granary_sdk::Call<(), ::granary_sdk::AnyError> {
-        self.to.call("say", &[(); 0])
+        #[allow(unused_imports, reason = "only a mistake takes these")]
+        use ::granary_sdk::__private::Mistaken as _;
+        ::granary_sdk::__private::Typed::<[(); 0]>::new().call(&self.to, "say", &[(); 0])
     }
 }
