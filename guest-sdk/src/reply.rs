@@ -12,7 +12,7 @@ use crate::{Fault, MethodError};
 /// # Panics
 /// When the value has no JSON form (a map whose keys are not text, say). That's a mistake in the grain's code, so the
 /// turn ends as a trap and leaves no trace.
-pub fn reply<T: Serialize>(method: &str, value: &T) -> Result<Vec<u8>, Fault> {
+pub(crate) fn reply<T: Serialize>(method: &str, value: &T) -> Result<Vec<u8>, Fault> {
     match serde_json::to_vec(value) {
         Ok(json) => Ok(json),
         Err(error) => panic!("the result of `{method}` has no JSON form: {error}"),
@@ -26,7 +26,7 @@ pub fn reply<T: Serialize>(method: &str, value: &T) -> Result<Vec<u8>, Fault> {
 ///
 /// # Panics
 /// As [`reply`].
-pub fn reply_result<T: Serialize, E: MethodError>(method: &str, result: Result<T, E>) -> Result<Vec<u8>, Fault> {
+pub(crate) fn reply_result<T: Serialize, E: MethodError>(method: &str, result: Result<T, E>) -> Result<Vec<u8>, Fault> {
     match result {
         Ok(value) => reply(method, &value),
         Err(error) => Err(error.fault()),

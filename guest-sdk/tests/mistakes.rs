@@ -1,6 +1,7 @@
 //! What the compiler says of a mistake in a grain's source: one error for each, in words for people. The compiler is run on each source.
 
 #![cfg(not(target_arch = "wasm32"))]
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

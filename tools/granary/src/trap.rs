@@ -57,7 +57,7 @@ fn last_words(records: &Value, request: &str) -> Vec<String> {
         let message = record["message"].as_str().unwrap_or_default();
         record["level"] == "error" && message.starts_with("panicked")
     };
-    if let Some(panic) = of_request.clone().filter(is_panic).last() {
+    if let Some(panic) = of_request.clone().rfind(is_panic) {
         return text(panic).into_iter().collect();
     }
     let written = of_request.filter(|record| record["source"] == "stderr");
