@@ -238,8 +238,9 @@ impl<E> CallError<E> {
 }
 
 /// Codes of calls whose turn did not run, or ran and left no trace in its grain.
-const WITHOUT_EFFECT: [&str; 18] = [
+const WITHOUT_EFFECT: [&str; 19] = [
     "bad_arguments",
+    "chain_too_deep",
     "deadlock",
     "disk_reserve",
     "forbidden",

@@ -272,7 +272,7 @@ hostile_turns! {
         args: r#"{"n": 5, "grain_type": "probe", "key": "0-0-0", "method": "chain", "args": [40]}"#,
         ..Turn::of_probe("pass_on", "", 508, "deadlock")
     };
-    calls_without_end: Turn::of_probe("chain", "[1000]", 508, "deadlock");
+    calls_without_end: Turn::of_probe("chain", "[1000]", 508, "chain_too_deep");
     sleep_beyond_the_deadline: Turn {
         timeout: "300ms",
         ..Turn::of_probe("sleep_ms", "[3600000]", 504, "deadline")

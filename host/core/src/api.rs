@@ -140,7 +140,7 @@ codes! {
     Internal = "internal", 500, retry false;
     /// Named in the contract, not built yet.
     NotImplemented = "not_implemented", 501, retry false;
-    /// The host is at a limit and did not start the turn.
+    /// The host is at a limit: the turn didn't run, or left nothing behind.
     Overloaded = "overloaded", 503, retry true;
     /// Too few replicas can be reached; the turn was not started.
     NoQuorum = "no_quorum", 503, retry true;
@@ -150,8 +150,10 @@ codes! {
     Deadline = "deadline", 504, retry true;
     /// Free disk space is below the reserve.
     DiskReserve = "disk_reserve", 507, retry true;
-    /// The calls wait for each other in a circle, or the call chain is too deep.
+    /// The calls wait for each other in a circle.
     Deadlock = "deadlock", 508, retry true;
+    /// A call of a call of a call, and so on, once more than may be.
+    ChainTooDeep = "chain_too_deep", 508, retry false;
 }
 
 impl fmt::Display for Code {

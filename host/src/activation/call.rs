@@ -96,8 +96,9 @@ impl TurnCalls {
         let Target { method, read, revision } = line.method(&call.method)?;
         let chain = self.chain();
         if chain.len() >= CALL_DEPTH_LIMIT {
-            let detail = format!("calls are nested {CALL_DEPTH_LIMIT} deep, which is the limit");
-            return Err(CallFailure::before(Code::Deadlock, detail));
+            let detail =
+                format!("calls are nested {CALL_DEPTH_LIMIT} deep, as deep as they may be: `{grain}` wasn't called");
+            return Err(CallFailure::before(Code::ChainTooDeep, detail));
         }
         let work = Work::Call {
             method,
@@ -321,7 +322,9 @@ pub(super) fn fault_end(fault: Fault) -> TurnEnd {
 pub(super) fn turn_failure(failure: &TurnFailure) -> CallFailure {
     let code = match failure {
         TurnFailure::CpuLimit { .. } => Code::TurnTimeout,
-        TurnFailure::MemoryLimit { .. } | TurnFailure::HostMemory { .. } => Code::MemoryLimit,
+        TurnFailure::MemoryLimit { .. } => Code::MemoryLimit,
+        // Others have the memory now, and give it back.
+        TurnFailure::HostMemory { .. } => Code::Overloaded,
         TurnFailure::TooLarge(_) => Code::TooLarge,
         TurnFailure::Deadline => Code::Deadline,
         _ => Code::Trap,

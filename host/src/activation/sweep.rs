@@ -367,6 +367,6 @@ async fn ask(catalog: &Arc<Catalog>, line: &Arc<Line>, grain: &GrainName) -> Res
     }
     match answer {
         Ok((reply, _)) => reply.result.map(drop),
-        Err(_) => Err(CallFailure::before(Code::Internal, "the host stops")),
+        Err(_) => Err(CallFailure::before(Code::Overloaded, "the host stops")),
     }
 }

@@ -231,6 +231,7 @@ fn title(code: Code) -> &'static str {
         Code::Deadline => "The deadline passed",
         Code::DiskReserve => "Free disk space is below the reserve",
         Code::Deadlock => "The calls wait for each other",
+        Code::ChainTooDeep => "Calls are nested too deep",
     }
 }
 
