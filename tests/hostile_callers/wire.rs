@@ -1,8 +1,10 @@
 //! Bytes that a client library would never send.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
 
-use granary_tests::{Client, Host, Reply, Request};
+use granary_tests::occupied::occupy;
+use granary_tests::{Client, Host, Reply, Request, wait};
 
 use crate::{probe_with, refused, unchanged};
 
@@ -15,6 +17,48 @@ fn ask(host: &Host, bytes: &[u8]) -> (Client, Reply) {
         panic!("{shown:?} got no reply: {error}")
     });
     (client, reply)
+}
+
+#[test]
+fn a_client_that_ends_its_half_behind_its_request_is_answered() {
+    let (host, mut client) = probe_with(&[]);
+    for count in 1..=50 {
+        let mut stream = TcpStream::connect(host.address()).unwrap();
+        stream
+            .write_all(format!("{ADD}content-length: 3\r\n\r\n[1]").as_bytes())
+            .unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).unwrap();
+        assert!(reply.starts_with("HTTP/1.1 200 "), "{reply}");
+        assert!(reply.ends_with(&format!("\r\n\r\n{count}")), "{reply}");
+    }
+    assert_eq!(client.fetch("/v1/grains/probe/a/get").integer(), 50);
+}
+
+#[test]
+fn a_client_that_breaks_off_waits_for_nothing_any_more() {
+    let (host, mut client) = probe_with(&[]);
+    let occupied = occupy(&host, "busy");
+    let in_flight = || host.metric("granary_http_requests_in_flight").unwrap();
+    // Its turn's own calls come from inside; those in flight are the one that occupies it, and the one that asks.
+    let before = in_flight();
+    let mut gone = TcpStream::connect(host.address()).unwrap();
+    gone.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .unwrap();
+    gone.write_all(
+        b"POST /v1/grains/probe/busy/add HTTP/1.1\r\nhost: localhost\r\ngranary-timeout: 60s\r\ncontent-length: 3\r\n\r\n[1]",
+    )
+    .unwrap();
+    wait::until_equal("it waits", before + 1.0, in_flight);
+    // With a reply that it hasn't read, its system breaks the connection off.
+    drop(gone);
+    wait::until_equal("it waits for nothing", before, in_flight);
+    occupied.release();
+    // Its call took place all the same.
+    wait::until_equal("its turn is over", 1, || {
+        client.fetch("/v1/grains/probe/busy/get").integer()
+    });
 }
 
 const ADD: &str = "POST /v1/grains/probe/a/add HTTP/1.1\r\nhost: localhost\r\n";

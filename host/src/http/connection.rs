@@ -19,6 +19,7 @@ use super::body::SLOWEST;
 use super::error::Refusal;
 use super::exchange::{Api, Arrival, Ends, answer};
 use super::inside::Inside;
+use super::listener::Stream;
 use super::pulse::{Felt, Phase, Pulse};
 use super::request_id;
 
@@ -31,7 +32,7 @@ const LOOKS: u32 = 8;
 pub(super) async fn run<H: Inside>(
     api: Arc<Api<H>>,
     rest: axum::Router,
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    stream: impl Stream,
     ends: Ends,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -47,6 +48,8 @@ pub(super) async fn run<H: Inside>(
     });
     let mut connection = http1::Builder::new()
         .header_read_timeout(None)
+        // A client that has sent its request may end its own half at once, and still reads its reply.
+        .half_close(true)
         .max_buf_size(api.config.header_limit)
         .max_header_size(api.config.header_limit)
         .serve_connection(TokioIo::new(Felt::new(stream, pulse.clone())), service);
@@ -92,6 +95,7 @@ pub(super) async fn run<H: Inside>(
                         return last_words(io.into_inner().stream, too_slow()).await;
                     }
                     Phase::Resting if unchanged >= api.config.idle_timeout && pulse.stuck().is_none() => return,
+                    Phase::Busy => pulse.look(),
                     _ => {}
                 }
             }

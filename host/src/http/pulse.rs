@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::listener::Stream;
 use super::wait::Wait;
 
 /// What a connection is doing.
@@ -39,6 +40,8 @@ struct Beats {
     is_stuck: AtomicBool,
     /// Nanoseconds that the bytes which came last had waited; 0 when that isn't known.
     waited: AtomicU64,
+    /// Whether somebody wants to know if the connection is broken.
+    is_asked: AtomicBool,
 }
 
 const PHASES: u64 = 4;
@@ -74,6 +77,12 @@ impl Pulse {
     pub(super) fn stuck(&self) -> Option<u64> {
         let is_stuck = self.0.is_stuck.load(Ordering::Relaxed);
         is_stuck.then(|| self.0.sent.load(Ordering::Relaxed))
+    }
+
+    /// Has the connection looked at when it's polled next: one that is broken ends. Nothing else tells while a request is being answered, since
+    /// nothing is read then.
+    pub(super) fn look(&self) {
+        self.0.is_asked.store(true, Ordering::Relaxed);
     }
 
     fn wrote(&self, polled: &Poll<io::Result<usize>>) {
@@ -154,7 +163,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Felt<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Felt<S> {
+impl<S: Stream> AsyncWrite for Felt<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if self.keep_back(buf) {
             return Poll::Ready(Ok(buf.len()));
@@ -184,6 +193,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Felt<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The library flushes whenever it's polled.
+        if self.pulse.0.is_asked.swap(false, Ordering::Relaxed)
+            && let Some(error) = self.stream.broken()
+        {
+            return Poll::Ready(Err(error));
+        }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

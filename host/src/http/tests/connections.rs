@@ -166,20 +166,45 @@ async fn a_stop_waits_only_so_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_leaves_is_counted_out() {
+async fn a_client_whose_connection_breaks_is_counted_out() {
     let served = Served::start().await;
     let mut wire = served.connect().await;
     wire.send("POST", "/v1/grains/counter/a/wait", "", "[60000]").await;
     while served.api.metrics.in_flight.get() == 0 {
         tokio::task::yield_now().await;
     }
-    drop(wire);
+    wire.break_off();
     let gone = async {
-        while served.api.metrics.in_flight.get() > 0 {
-            tokio::task::yield_now().await;
+        while served.api.metrics.in_flight.get() + served.api.metrics.connections.get() > 0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(5), gone)
         .await
         .expect("it is counted out");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_ends_its_half_behind_its_requests_is_answered_all_of_them() {
+    let served = Served::start().await;
+    let mut wire = served.connect().await;
+    wire.send("POST", "/v1/grains/counter/a/wait", "", "[5000]").await;
+    wire.send("POST", "/v1/grains/counter/a/add", "", "[2]").await;
+    wire.end().await;
+    assert_eq!(wire.reply(true).await.body, "\"waited\"");
+    assert_eq!(wire.reply(true).await.body, "[2]");
+    assert!(wire.is_closed().await, "there can't be another request");
+    // A half that ends too early is told so.
+    let mut wire = served.connect().await;
+    wire.write("POST /v1/grains/counter/a/add HTTP/1.1\r\nhost: localhost\r\ncontent-length: 3\r\n\r\n[1")
+        .await;
+    wire.end().await;
+    wire.reply(true).await.problem(400, "bad_arguments");
+    assert!(wire.is_closed().await);
+    // One that ends between requests has nothing to wait for.
+    let mut wire = served.connect().await;
+    wire.ask("GET", "/healthz", "", "").await;
+    wire.end().await;
+    assert!(wire.is_closed().await);
+    assert_eq!(served.api.metrics.in_flight.get(), 0);
 }

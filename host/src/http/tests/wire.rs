@@ -1,13 +1,20 @@
 //! The other end of a connection in memory: writes bytes, reads replies.
 
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
+use tokio::io::{
+    AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, DuplexStream, ReadBuf, duplex,
+};
 use tokio::sync::mpsc;
 
 use super::super::exchange::{Ends, Entrance};
-use super::super::listener::Listener;
+use super::super::listener::{Listener, Stream};
 
 /// What is on its way in each direction at most: a reader that stops is noticed.
 const BUFFER_BYTES: usize = 1 << 16;
@@ -15,7 +22,7 @@ const BUFFER_BYTES: usize = 1 << 16;
 /// Takes connections that are made in memory.
 pub(super) struct Port {
     address: SocketAddr,
-    coming: mpsc::Receiver<DuplexStream>,
+    coming: mpsc::Receiver<Pipe>,
     /// Whoever connects is the owner.
     is_owners: bool,
 }
@@ -24,7 +31,7 @@ pub(super) struct Port {
 #[derive(Debug)]
 pub(super) struct Dialer {
     address: SocketAddr,
-    port: mpsc::Sender<DuplexStream>,
+    port: mpsc::Sender<Pipe>,
 }
 
 /// A port in memory, and who connects to it.
@@ -38,10 +45,43 @@ pub(super) fn port(address: SocketAddr, is_owners: bool) -> (Port, Dialer) {
     (listener, Dialer { address, port })
 }
 
-impl Listener for Port {
-    type Stream = DuplexStream;
+/// The host's end of a connection.
+pub(super) struct Pipe {
+    stream: DuplexStream,
+    is_broken: Arc<AtomicBool>,
+}
 
-    async fn accept(&mut self) -> std::io::Result<(DuplexStream, Ends)> {
+impl Stream for Pipe {
+    fn broken(&self) -> Option<io::Error> {
+        let is_broken = self.is_broken.load(Ordering::Relaxed);
+        is_broken.then(|| io::ErrorKind::ConnectionReset.into())
+    }
+}
+
+impl AsyncRead for Pipe {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Pipe {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl Listener for Port {
+    type Stream = Pipe;
+
+    async fn accept(&mut self) -> io::Result<(Pipe, Ends)> {
         let Some(stream) = self.coming.recv().await else {
             // Nobody will connect any more, which is no error: the end comes in another way.
             return std::future::pending().await;
@@ -60,9 +100,15 @@ impl Dialer {
     /// A connection, unless nobody listens.
     pub(super) async fn connect(&self) -> Option<Wire> {
         let (here, there) = duplex(BUFFER_BYTES);
+        let is_broken = Arc::new(AtomicBool::new(false));
+        let there = Pipe {
+            stream: there,
+            is_broken: is_broken.clone(),
+        };
         self.port.send(there).await.ok()?;
         Some(Wire {
             stream: BufReader::new(here),
+            is_broken,
             address: self.address,
         })
     }
@@ -71,6 +117,7 @@ impl Dialer {
 /// A connection.
 pub(super) struct Wire {
     stream: BufReader<DuplexStream>,
+    is_broken: Arc<AtomicBool>,
     address: SocketAddr,
 }
 
@@ -86,6 +133,16 @@ impl Wire {
     /// Writes bytes as they are.
     pub(super) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    /// Sends no more, and still reads.
+    pub(super) async fn end(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
+    /// Is gone without a goodbye, which the other system says.
+    pub(super) fn break_off(self) {
+        self.is_broken.store(true, Ordering::Relaxed);
     }
 
     /// Sends a request; `more` are further headers, each ended by CRLF.
