@@ -47,6 +47,23 @@ fn arguments_come_by_name_by_position_and_in_the_query() {
 }
 
 #[test]
+fn a_number_is_its_text_however_long_it_is() {
+    let (_host, mut client) = probe();
+    for n in [u128::from(u64::MAX), 1 << 64, (1 << 64) + 1, u128::MAX] {
+        let bodies = [format!("{{\"n\": {n}}}"), format!("[{n}]")];
+        for body in bodies {
+            assert_eq!(
+                client.call("probe/a/echo_wide", &body).expect(200).text(),
+                n.to_string()
+            );
+        }
+        let asked = client.fetch(&format!("/v1/grains/probe/a/echo_wide?n={n}"));
+        assert_eq!(asked.expect(200).text(), n.to_string());
+    }
+    refused(&client.call("probe/a/echo_wide", &format!("[{}0]", u128::MAX)), "n");
+}
+
+#[test]
 fn a_body_is_json_whatever_its_content_type_says() {
     let (_host, mut client) = probe();
     let form = Request::new("POST", "/v1/grains/probe/a/add")

@@ -83,6 +83,12 @@ impl Probe {
         value
     }
 
+    /// Gives back a number that few readers of JSON know.
+    #[read]
+    pub fn echo_wide(&self, n: u128) -> u128 {
+        n
+    }
+
     /// Gives back a required and an optional argument.
     #[read]
     pub fn option(&self, a: i64, b: Option<String>) -> (i64, Option<String>) {
