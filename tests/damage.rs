@@ -79,7 +79,7 @@ fn a_lost_snapshot_store_is_made_anew_without_a_loss() {
     std::fs::remove_dir_all(host.data().join("snapshots")).unwrap();
     host.start_again();
     assert_eq!(host.client().fetch("/v1/grains/counter/a/get").integer(), 20);
-    assert!(host.log().contains("nothing is missing"), "{}", host.log());
+    host.has_logged("nothing is missing");
 }
 
 /// The only file in a folder whose name ends so.
@@ -145,5 +145,5 @@ fn damaged_compiled_code_is_compiled_anew() {
     flip(&only(&host.data().join("compiled"), ".code"));
     host.start_again();
     assert_eq!(host.client().call("counter/a/add", "[1]").integer(), 6);
-    assert!(host.log().contains("is damaged and compiled anew"), "{}", host.log());
+    host.has_logged("is damaged and compiled anew");
 }

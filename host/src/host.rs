@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{RwLock, Semaphore};
 use tokio::task::JoinSet;
 
-use self::figures::{STORAGE_FIGURES, UPGRADE_FIGURES};
+use self::figures::{LOG_FIGURES, STORAGE_FIGURES, UPGRADE_FIGURES};
 use self::membership::Membership;
 use crate::activation::{
     Backlog, BacklogLimits, Budget, BudgetLimits, Catalog, Growing, Keeper, Meter, Parts, Records, Release, Stall,
@@ -36,6 +36,7 @@ use crate::cluster::{Station, StationError, channel_to_office};
 use crate::config::{BUDGET_LEAST, HostConfig};
 use crate::http::{self, HostFacts, HttpParts, OwnerSocket, ServeError};
 use crate::modules::Modules;
+use crate::outlet;
 use crate::router::Router;
 use crate::snapshot::{Method, Tracking};
 use crate::storage::{GAVE_UP, SledStorage, Storage, StorageError};
@@ -283,6 +284,7 @@ async fn open_parts(config: &HostConfig, memory_bytes: u64) -> Result<Arc<Parts>
 
     let watched = storage.clone();
     metrics.watch(&STORAGE_FIGURES, move || watched.stats());
+    metrics.watch(&LOG_FIGURES, outlet::dropped);
     let watched = modules.clone();
     metrics.watch(&UPGRADE_FIGURES, move || watched.stuck());
     let budget = open_budget(config, memory_bytes, &engine, &metrics)?;

@@ -25,6 +25,7 @@ pub mod fuzzing;
 pub mod host;
 pub mod http;
 pub mod modules;
+pub mod outlet;
 pub mod router;
 pub mod snapshot;
 pub mod storage;

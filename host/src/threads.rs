@@ -8,9 +8,11 @@ use std::sync::OnceLock;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::outlet;
+
 /// The exit code of a host that a fault of its own, or of its disk, ends: "internal software error" of sysexits.h, which supervisors treat
 /// as any failure.
-pub(crate) const EXIT_CODE: i32 = 70;
+const EXIT_CODE: i32 = 70;
 /// How long a thread lives that is killed on purpose.
 const DOOMED: Duration = Duration::from_millis(300);
 
@@ -24,9 +26,21 @@ impl Drop for FailStop {
                 name = self.0,
                 "one of the host's own threads has died: the host stops, since nobody knows what it left undone"
             );
-            std::process::exit(EXIT_CODE);
+            end_process();
         }
     }
+}
+
+/// Ends the process at once because of a fault, once its log has the reason or had a moment to take it.
+pub(crate) fn end_process() -> ! {
+    outlet::last_words();
+    std::process::exit(EXIT_CODE);
+}
+
+/// The same where not even what usually runs at a process' end may run any more.
+pub(crate) fn abort() -> ! {
+    outlet::last_words();
+    std::process::abort();
 }
 
 /// Starts one of the host's own threads.

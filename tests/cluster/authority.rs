@@ -111,6 +111,6 @@ fn a_host_that_missed_a_new_authority_comes_back_by_a_token() {
     host.kill();
     host.join_with(&token);
     host.start_again();
-    assert!(host.log().contains("this host is let in again"));
+    host.has_logged("this host is let in again");
     cluster.settle();
 }

@@ -43,7 +43,7 @@ fn a_token_is_good_for_one_host_and_a_folder_with_state_joins_nothing() {
     cluster.hosts.push(Host::start_with(&joining));
     let said = Host::prepared(&joining).try_start().unwrap_err();
     assert!(said.contains("used by another host"), "{said}");
-    assert!(cluster.hosts[0].log().contains("a connection was refused"));
+    cluster.hosts[0].has_logged("a connection was refused");
 
     let said = Host::prepared(&["--cluster-listen", "127.0.0.1:0", "--join", &token[..80]]).try_start();
     assert!(said.unwrap_err().contains("copy all of it"));

@@ -107,6 +107,7 @@ fn what_guests_write_is_in_the_log_with_grain_and_request() {
         reply.expect(200);
         let message = body.rsplit('"').nth(1).unwrap();
         let id = reply.header("granary-request-id").unwrap();
+        host.has_logged(message);
         let log = host.log();
         let line = log.lines().find(|line| line.contains(message));
         let line = line.unwrap_or_else(|| panic!("`{message}` is not in the log:\n{log}"));

@@ -12,6 +12,7 @@ mod errors;
 mod grains;
 mod logs;
 mod own_crate;
+mod own_log;
 mod pipes;
 mod private;
 mod rights;

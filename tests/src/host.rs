@@ -317,6 +317,13 @@ impl Host {
         String::from_utf8_lossy(&std::fs::read(self.log_path()).unwrap_or_default()).into_owned()
     }
 
+    /// Waits until it has logged this: the log is written behind what a host does, by a thread of its own.
+    pub fn has_logged(&self, text: &str) {
+        wait::until(&format!("`{text}` is in the host's log"), || {
+            self.log().contains(text).then_some(())
+        });
+    }
+
     fn log_path(&self) -> PathBuf {
         self.folder.path().join("host.log")
     }

@@ -154,7 +154,7 @@ fn open_journal(data: &Path, handle: &Handle, visit: &mut dyn FnMut(Record)) -> 
         },
         |why| {
             tracing::error!(why, "the host stops");
-            std::process::exit(threads::EXIT_CODE);
+            threads::end_process();
         },
     )?;
     if unreadable {

@@ -269,7 +269,7 @@ impl Office {
                 tracing::error!(n = n.0, %host, "two configurations of one number: a copied data folder, or a fault; that host isn't listened to");
                 if is_odd {
                     tracing::error!("most of this host's voters have another configuration: it stops");
-                    std::process::exit(threads::EXIT_CODE);
+                    threads::end_process();
                 }
             }
         }

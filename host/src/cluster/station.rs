@@ -517,7 +517,7 @@ fn slots_of(config: &Config, host: HostId) -> usize {
 /// hand over isn't its to say.
 pub(super) fn disowned(why: &str) {
     tracing::error!(why, "this process isn't taken for its host any more, and stops");
-    std::process::exit(threads::EXIT_CODE);
+    threads::end_process();
 }
 
 /// Slots that lack a copy.

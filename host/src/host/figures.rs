@@ -4,6 +4,13 @@ use crate::cluster::StationCounts;
 use crate::storage::StorageStats;
 use crate::telemetry::Figure;
 
+/// What `/metrics` shows of this process' own log.
+pub(super) const LOG_FIGURES: [Figure<u64>; 1] = [(
+    "granary_log_records_dropped_total",
+    "Records of the host's own log that were dropped: it couldn't be written, or its reader was too slow.",
+    |dropped| *dropped,
+)];
+
 /// What `/metrics` shows of storage.
 pub(super) const STORAGE_FIGURES: [Figure<StorageStats>; 11] = [
     (

@@ -18,6 +18,6 @@ pub(crate) fn end_process() -> Fatal {
             reason,
             "storage failed: the host stops, since what it wrote last may not be on the disk"
         );
-        std::process::exit(threads::EXIT_CODE);
+        threads::end_process();
     })
 }

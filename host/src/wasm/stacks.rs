@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use wasmtime::{StackCreator, StackMemory};
 
+use crate::threads;
+
 /// Below the usable part: the guard, or headroom with the canary at its lowest end.
 const GUARD: usize = 64 << 10;
 const CANARY: u64 = 0x6772_616e_6172_7921;
@@ -155,7 +157,7 @@ impl Stacks {
         let alive = self.guarded || unsafe { self.bottom(index).cast::<u64>().read_volatile() } == CANARY;
         if !alive {
             tracing::error!("a stack overflowed into its neighbour's: memory may be damaged");
-            std::process::abort();
+            threads::abort();
         }
         self.discard(index);
         self.free

@@ -26,6 +26,7 @@ pub(crate) struct File {
     pub(crate) idle_timeout: Option<String>,
     pub(crate) mailbox_messages: Option<usize>,
     pub(crate) mailbox_bytes: Option<String>,
+    pub(crate) log_format: Option<String>,
     pub(crate) compile_deadline: Option<String>,
     pub(crate) compile_memory: Option<String>,
     pub(crate) cluster: Membership,

@@ -11,6 +11,7 @@ use granary_host::storage::{Repair as Repairing, RepairReport, StorageConfig, St
 use serde_json::json;
 
 use crate::Failure;
+use crate::logging::{self, Form};
 use crate::output::{out, out_part};
 
 /// Examines a data folder and repairs it; no host may run on it
@@ -32,10 +33,11 @@ pub(crate) struct Repair {
 
 impl Repair {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        crate::logging::start()?;
+        let output = logging::start(Form::PLAIN)?;
         let refused = |error: StorageError| Failure::Refused(error.to_string());
         let repairing = Repairing::examine(&self.data).map_err(refused)?;
         let report = repairing.report().clone();
+        output.flush();
         if !self.json {
             out_part!("{report}");
         }

@@ -15,8 +15,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::file::{self, File};
 use crate::http_limits::HttpLimits;
+use crate::logging::{self, Form, Output};
 use crate::membership::Membership;
-use crate::{COMPILE_CHILD, Failure, logging, units};
+use crate::{COMPILE_CHILD, Failure, units};
 
 /// Starts a host and serves until it's stopped
 #[derive(Args, Debug)]
@@ -69,6 +70,9 @@ pub(crate) struct Up {
     /// The most memory that compiling a module may take [default: 2GiB]
     #[arg(long, env = "GRANARY_COMPILE_MEMORY", value_name = "BYTES")]
     compile_memory: Option<String>,
+    /// The form of the log on stderr: text, or json with an object a line [default: text]
+    #[arg(long, env = "GRANARY_LOG_FORMAT", value_name = "FORM")]
+    log_format: Option<String>,
     /// Prints a join token for one more host, good for an hour
     #[arg(long)]
     print_token: bool,
@@ -85,11 +89,13 @@ impl Up {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let file = file::read(self.config.as_deref())?;
         let print_token = self.print_token;
+        let form = self.log_format.as_deref().or(file.log_format.as_deref());
+        let form = Form::of(form).map_err(Failure::Usage)?;
         let config = self.settings(file).map_err(Failure::Usage)?;
-        logging::start()?;
+        let output = logging::start(form)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::Refused(format!("threads can't be started: {error}")))?;
-        runtime.block_on(serve(config, print_token))
+        runtime.block_on(serve(config, print_token, &output))
     }
 
     fn settings(self, file: File) -> Result<HostConfig, String> {
@@ -143,7 +149,7 @@ impl Up {
     }
 }
 
-async fn serve(config: HostConfig, print_token: bool) -> Result<(), Failure> {
+async fn serve(config: HostConfig, print_token: bool, output: &Output) -> Result<(), Failure> {
     let refused = |error: &dyn std::fmt::Display| Failure::Refused(error.to_string());
     // Taken before the host says that it's ready: who reads that line may send a signal at once.
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| refused(&error))?;
@@ -151,9 +157,9 @@ async fn serve(config: HostConfig, print_token: bool) -> Result<(), Failure> {
     let host = Host::start(config).await.map_err(|error| refused(&error))?;
     if print_token {
         let token = host.invitation().await.map_err(Failure::Refused)?;
-        println!("join with: granary up --join {token}");
+        output.print(format!("join with: granary up --join {token}"));
     }
-    println!("granary ready {}", host.url());
+    output.print(format!("granary ready {}", host.url()));
     let shutdown = async move {
         tokio::select! {
             _ = terminate.recv() => {}

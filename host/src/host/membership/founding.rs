@@ -70,7 +70,7 @@ impl Membership {
         if let Err(error) = self.take_part().await {
             // It may have written something: what follows has to come from a fresh start.
             tracing::error!(%error, "this host can't take part in its cluster; it stops");
-            std::process::exit(threads::EXIT_CODE);
+            threads::end_process();
         }
         self.station.ready().await;
         Ok(())

@@ -37,6 +37,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "config",
             "http",
             "modules",
+            "outlet",
             "router",
             "snapshot",
             "storage",
@@ -49,11 +50,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("http", &["audit", "description", "modules", "router"]),
     ("lib", &[]),
     ("modules", &["clock", "description", "storage", "wasm"]),
+    ("outlet", &[]),
     ("router", &["activation", "cluster", "modules", "storage"]),
     ("snapshot", &[]),
     ("storage", &["threads"]),
     ("telemetry", &[]),
-    ("threads", &[]),
+    ("threads", &["outlet"]),
     ("wasm", &["snapshot", "threads"]),
 ];
 
