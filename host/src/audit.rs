@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::clock::wall_millis;
 
 /// The file in the data folder, and the one before it.
-const NAME: &str = "audit.log";
+pub(crate) const NAME: &str = "audit.log";
 const BEFORE: &str = "audit.log.1";
 /// Turned over at this size: stops acts from filling the disk.
 const BYTES_MOST: u64 = 8 << 20;

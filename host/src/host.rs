@@ -30,7 +30,7 @@ use crate::activation::{
     Backlog, BacklogLimits, Budget, BudgetLimits, Catalog, Growing, Keeper, Meter, Parts, Records, Release, Stall,
     default_budget, fix_threshold,
 };
-use crate::audit::Audit;
+use crate::audit::{self, Audit};
 use crate::clock::Clock;
 use crate::cluster::{Station, StationError, channel_to_office};
 use crate::config::{BUDGET_LEAST, HostConfig};
@@ -54,7 +54,8 @@ const INVITATION: Duration = Duration::from_secs(60 * 60);
 /// Why a host doesn't start. Nothing was served; what is stored is as it was.
 #[derive(Debug)]
 pub enum StartError {
-    /// The address would be open to others than this machine's users, and nothing says that this is meant.
+    /// Its settings or its data folder don't allow it, as the text says: for one, the address would be open to others than this machine's
+    /// users, and nothing says that this is meant.
     Refused(String),
     /// The address can't be listened on.
     Listen(SocketAddr, io::Error),
@@ -77,8 +78,14 @@ impl fmt::Display for StartError {
             | StartError::Wasm(why)
             | StartError::DirtyTracking(why)
             | StartError::Cluster(why) => f.write_str(why),
-            StartError::Listen(address, error) => write!(f, "can't listen on {address}: {error}"),
+            StartError::Listen(address, error) => {
+                write!(
+                    f,
+                    "can't listen for HTTP on {address}: {error}; --listen names another address"
+                )
+            }
             StartError::Storage(error) => error.fmt(f),
+            // The system's own words for what is in the way of a folder or a file.
             StartError::Folder(path, error) => write!(f, "{}: {error}", path.display()),
         }
     }
@@ -123,9 +130,9 @@ impl Host {
         check_member(&config)?;
         let parts = open_parts(&config, memory_bytes).await?;
         // Storage has the folder for itself now.
-        let in_folder = |error| StartError::Folder(config.data.clone(), error);
-        let audit = Arc::new(Audit::open(&config.data).map_err(in_folder)?);
-        let owner = OwnerSocket::open(&config.data).map_err(in_folder)?;
+        let at = |name: &str, error| StartError::Folder(config.data.join(name), error);
+        let audit = Arc::new(Audit::open(&config.data).map_err(|error| at(audit::NAME, error))?);
+        let owner = OwnerSocket::open(&config.data).map_err(|error| at(OwnerSocket::NAME, error))?;
         let catalog = Catalog::new(parts.clone());
         catalog.show_figures();
         parts.engine.set_gate(Arc::new(Growing::new(&catalog)));
@@ -361,7 +368,18 @@ async fn open_storage(config: &HostConfig) -> Result<Arc<dyn Storage>, StartErro
     let opened = open.await.expect("storage catches its panics");
     opened
         .map(|storage| storage as Arc<dyn Storage>)
-        .map_err(StartError::Storage)
+        .map_err(|error| in_folder(&config.data, error))
+}
+
+/// Why storage doesn't open: a bare error of the system's says at least where that was.
+fn in_folder(data: &Path, error: StorageError) -> StartError {
+    match error {
+        StorageError::Io(error) if error.to_string().contains(&*data.to_string_lossy()) => {
+            StartError::Refused(error.to_string())
+        }
+        StorageError::Io(error) => StartError::Folder(data.to_owned(), error),
+        other => StartError::Storage(other),
+    }
 }
 
 /// What the host says of itself.

@@ -16,4 +16,5 @@ mod own_log;
 mod pipes;
 mod private;
 mod rights;
+mod starts;
 mod upgrades;

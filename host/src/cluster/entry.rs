@@ -68,7 +68,10 @@ fn known(folder: &Path, me: HostId) -> Result<Option<Identity>, AuthorityError> 
 
 fn found(folder: &Path, me: HostId) -> Result<Identity, StationError> {
     let mut id = [0; 16];
-    getrandom::fill(&mut id).map_err(|error| std::io::Error::other(error.to_string()))?;
+    getrandom::fill(&mut id).map_err(|error| {
+        let error = std::io::Error::other(error.to_string());
+        StationError::System("random bytes", error)
+    })?;
     tracing::info!(cluster = %ClusterId(id), "a new cluster");
     let authority = Authority::found(ClusterId(id))?;
     authority.keep(folder)?;

@@ -70,7 +70,8 @@ impl Journal {
     ) -> Result<Journal, StorageError> {
         std::fs::create_dir_all(dir)?;
         let path = dir.join(NAME);
-        let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path)?;
+        let opened = OpenOptions::new().read(true).append(true).create(true).open(&path);
+        let mut file = opened.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let base = match replay(&path, &bytes, visit)? {

@@ -28,7 +28,9 @@ use super::handle::{self, FOLDER, Handle, Inbox, Start};
 use super::keys::Keys;
 use super::members::{self, Members, keep_book, read_book};
 use super::notes::View;
-use super::quic::{Answering, Authority, AuthorityError, JoinError, Joining, Origin, Quic, QuicSettings, TrafficBytes};
+use super::quic::{
+    Answering, Authority, AuthorityError, BindError, JoinError, Joining, Origin, Quic, QuicSettings, TrafficBytes,
+};
 use crate::clock::Clock;
 use crate::storage::{Storage, StorageError};
 use crate::threads;
@@ -68,6 +70,11 @@ pub(crate) enum StationError {
     /// The host has state of its own: it can't become part of another cluster.
     HasState,
     Storage(StorageError),
+    Network(BindError),
+    /// A file or a folder of its part in the cluster.
+    File(PathBuf, std::io::Error),
+    /// What the system didn't give: a thread, random bytes.
+    System(&'static str, std::io::Error),
 }
 
 impl fmt::Display for StationError {
@@ -80,6 +87,9 @@ impl fmt::Display for StationError {
                 "the data folder has grains or modules of a host that was alone, and clusters don't merge: join with an empty folder",
             ),
             StationError::Storage(error) => error.fmt(f),
+            StationError::Network(error) => error.fmt(f),
+            StationError::File(path, error) => write!(f, "{}: {error}", path.display()),
+            StationError::System(what, error) => write!(f, "{what}: {error}"),
         }
     }
 }
@@ -90,9 +100,9 @@ impl From<AuthorityError> for StationError {
     }
 }
 
-impl From<std::io::Error> for StationError {
-    fn from(error: std::io::Error) -> StationError {
-        StationError::Authority(error.into())
+impl From<BindError> for StationError {
+    fn from(error: BindError) -> StationError {
+        StationError::Network(error)
     }
 }
 
@@ -204,11 +214,12 @@ impl Station {
             ..
         } = &settings;
         let (folder, me) = (data.join(FOLDER), storage.host());
-        std::fs::create_dir_all(&folder)?;
+        let in_folder = |error| StationError::File(folder.clone(), error);
+        std::fs::create_dir_all(&folder).map_err(in_folder)?;
         let identity = enter(data, config, &**storage).await?;
         let authority = Authority::open(&folder)?;
         if read_book(&folder).is_empty() && !identity.hosts.is_empty() {
-            keep_book(&folder, identity.hosts.iter().copied())?;
+            keep_book(&folder, identity.hosts.iter().copied()).map_err(in_folder)?;
         }
         // Only the first host of a cluster begins a configuration, and only until it knows others.
         let is_first = identity.origin == Origin::Founded && read_book(&folder).is_empty();
@@ -303,7 +314,8 @@ impl Station {
             office: self.handle.clone(),
             clock,
             beat,
-        })?;
+        })
+        .map_err(|error| StationError::System("the thread that probes other hosts", error))?;
         self.members.get_or_init(|| members);
         self.spawn("keys", self.keys().keep_up(self.me));
         self.threads
@@ -536,9 +548,12 @@ fn degraded(config: &Config, is_there: impl Fn(HostId) -> bool) -> usize {
     config.slots.iter().filter(lacks).count()
 }
 
-fn drawn() -> std::io::Result<u64> {
+fn drawn() -> Result<u64, StationError> {
     let mut drawn = [0; 8];
-    getrandom::fill(&mut drawn).map_err(|error| std::io::Error::other(error.to_string()))?;
+    getrandom::fill(&mut drawn).map_err(|error| {
+        let error = std::io::Error::other(error.to_string());
+        StationError::System("random bytes", error)
+    })?;
     Ok(u64::from_le_bytes(drawn))
 }
 

@@ -144,7 +144,8 @@ fn lock_within(dir: &Path, patience: Duration) -> Result<fs::File, StorageError>
         .create(true)
         .truncate(false)
         .write(true)
-        .open(path)?;
+        .open(&path)
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
     let limit = Instant::now() + patience;
     loop {
         match file.try_lock() {

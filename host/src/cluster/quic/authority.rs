@@ -9,7 +9,7 @@ use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use granary_core::config_chain::config::ClusterId;
 use granary_core::id::HostId;
@@ -45,8 +45,8 @@ pub(crate) struct Authority {
 /// Why there is no authority or no identity.
 #[derive(Debug)]
 pub(crate) enum AuthorityError {
-    /// Its file can't be read or written.
-    Io(io::Error),
+    /// A file can't be read or written.
+    File(PathBuf, io::Error),
     /// The file isn't one.
     Damaged,
     /// The file is of another host.
@@ -58,7 +58,7 @@ pub(crate) enum AuthorityError {
 impl fmt::Display for AuthorityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            AuthorityError::Io(error) => write!(f, "the files of this host's identity in its cluster: {error}"),
+            AuthorityError::File(path, error) => write!(f, "{}: {error}", path.display()),
             AuthorityError::Damaged => f.write_str(
                 "a file of this host's identity in its cluster (cluster/identity or cluster/authority) is damaged: put it back from a copy, \
                  or delete both and start the host once with --join and a token of another host",
@@ -73,12 +73,6 @@ impl fmt::Display for AuthorityError {
 }
 
 impl std::error::Error for AuthorityError {}
-
-impl From<io::Error> for AuthorityError {
-    fn from(error: io::Error) -> AuthorityError {
-        AuthorityError::Io(error)
-    }
-}
 
 impl From<rcgen::Error> for AuthorityError {
     fn from(error: rcgen::Error) -> AuthorityError {
@@ -180,16 +174,19 @@ fn signer(name: String, below: BasicConstraints) -> Result<CertificateParams, Au
 
 /// Reads a file of the cluster's folder, if there is one.
 pub(super) fn read<T: serde::de::DeserializeOwned>(folder: &Path, name: &str) -> Result<Option<T>, AuthorityError> {
-    let bytes = match std::fs::read(folder.join(name)) {
+    let path = folder.join(name);
+    let bytes = match std::fs::read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        read => read?,
+        Err(error) => return Err(AuthorityError::File(path, error)),
+        Ok(bytes) => bytes,
     };
     wire::decode(&bytes).map(Some).ok_or(AuthorityError::Damaged)
 }
 
 /// Keeps a file in the cluster's folder.
 pub(super) fn keep<T: Serialize>(folder: &Path, name: &str, value: &T) -> Result<(), AuthorityError> {
-    Ok(keep_bytes(folder, name, &wire::encode(value))?)
+    let kept = keep_bytes(folder, name, &wire::encode(value));
+    kept.map_err(|error| AuthorityError::File(folder.join(name), error))
 }
 
 /// Keeps a file in the cluster's folder, for its owner's eyes only: it's there as a whole after a crash, or as it was.

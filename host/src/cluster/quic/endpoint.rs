@@ -1,6 +1,7 @@
 //! This host's UDP socket and what goes out by it.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
@@ -99,6 +100,45 @@ pub(crate) struct Quic {
     stop: Arc<Notify>,
 }
 
+/// Why the network doesn't start.
+#[derive(Debug)]
+pub(crate) enum BindError {
+    /// What this host shows to others can't be made.
+    Authority(AuthorityError),
+    /// The address can't be listened on.
+    Listen(SocketAddr, io::Error),
+    /// Nobody could reach this host by the address that they would be told.
+    Advertise(SocketAddr),
+    /// The file of join tokens can't be read.
+    Tokens(io::Error),
+    /// The network's thread can't be started.
+    Thread(io::Error),
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BindError::Authority(error) => error.fmt(f),
+            BindError::Listen(address, error) => write!(
+                f,
+                "can't listen for other hosts on UDP {address}: {error}; --cluster-listen names another address, else it's the port after HTTP's"
+            ),
+            BindError::Advertise(address) => write!(
+                f,
+                "others can't reach this host at {address}: say how with --cluster-advertise IP:PORT"
+            ),
+            BindError::Tokens(error) => write!(f, "the join tokens that were given out (cluster/tokens): {error}"),
+            BindError::Thread(error) => write!(f, "the network's thread can't be started: {error}"),
+        }
+    }
+}
+
+impl From<AuthorityError> for BindError {
+    fn from(error: AuthorityError) -> BindError {
+        BindError::Authority(error)
+    }
+}
+
 /// What this host shows, and from what it's made.
 struct Shown {
     identity: Identity,
@@ -117,12 +157,13 @@ struct Peer {
 
 impl Quic {
     /// Takes the address. Nothing is heard before [`Quic::serve`].
-    pub(crate) fn bind(settings: QuicSettings) -> Result<Arc<Quic>, AuthorityError> {
+    pub(crate) fn bind(settings: QuicSettings) -> Result<Arc<Quic>, BindError> {
         let known = Known::new(settings.incarnation, settings.draw, settings.durable);
         let credentials = Credentials::new(&settings.identity, known.mine)?;
-        let tokens = TokenBook::open(&settings.folder)?;
-        let (net, stop) = start_thread()?;
-        let socket = UdpSocket::bind(settings.listen)?;
+        let tokens = TokenBook::open(&settings.folder).map_err(BindError::Tokens)?;
+        let (net, stop) = start_thread().map_err(BindError::Thread)?;
+        let taken = |error| BindError::Listen(settings.listen, error);
+        let socket = UdpSocket::bind(settings.listen).map_err(taken)?;
         let endpoint = {
             let _inside = net.enter();
             Endpoint::new(
@@ -130,13 +171,13 @@ impl Quic {
                 Some(credentials.server),
                 socket,
                 Arc::new(TokioRuntime),
-            )?
+            )
+            .map_err(taken)?
         };
-        let bound = endpoint.local_addr()?;
+        let bound = endpoint.local_addr().map_err(taken)?;
         let advertised = settings.advertise.unwrap_or(bound);
         if advertised.ip().is_unspecified() {
-            let why = format!("others can't reach this host at {advertised}: say how with --cluster-advertise IP:PORT");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, why).into());
+            return Err(BindError::Advertise(advertised));
         }
         Ok(Arc::new_cyclic(|this| Quic {
             endpoint,
@@ -490,8 +531,8 @@ async fn renew(quic: Arc<Quic>) {
     }
 }
 
-impl std::fmt::Debug for Quic {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Quic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Quic")
             .field("advertised", &self.advertised)
             .finish_non_exhaustive()

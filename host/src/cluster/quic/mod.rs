@@ -38,6 +38,7 @@ mod traffic;
 pub(super) use allowance::Held;
 pub(super) use authority::Authority;
 pub(crate) use authority::AuthorityError;
+pub(crate) use endpoint::BindError;
 pub(super) use endpoint::{Quic, QuicSettings};
 pub(super) use identity::{Identity, Origin};
 pub(crate) use incoming::{Answered, Answering, Events, Joining, Telling};

@@ -13,9 +13,6 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::{UnixListener, UnixStream};
 
-/// The socket's name in the data folder.
-const NAME: &str = "admin.sock";
-
 /// See the file's text.
 #[derive(Debug)]
 pub struct OwnerSocket {
@@ -24,16 +21,19 @@ pub struct OwnerSocket {
 }
 
 impl OwnerSocket {
+    /// The socket's name in the data folder.
+    pub(crate) const NAME: &str = "admin.sock";
+
     /// Listens in a data folder. What an earlier process has left there is replaced: the folder is this one's alone.
     pub fn open(data: &Path) -> io::Result<OwnerSocket> {
-        let path = fs::canonicalize(data)?.join(NAME);
+        let path = fs::canonicalize(data)?.join(OwnerSocket::NAME);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         // A socket's address has 108 bytes, a path 4,096: the folder is named by its descriptor.
         let folder = File::open(data)?;
-        let address = format!("/proc/self/fd/{}/{NAME}", folder.as_raw_fd());
+        let address = format!("/proc/self/fd/{}/{}", folder.as_raw_fd(), OwnerSocket::NAME);
         let listener = UnixListener::bind(address)?;
         fs::set_permissions(&path, Permissions::from_mode(0o600))?;
         Ok(OwnerSocket { listener, path })
@@ -68,13 +68,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("d".repeat(200));
         fs::create_dir(&data).unwrap();
-        fs::write(data.join(NAME), "left behind").unwrap();
+        fs::write(data.join(OwnerSocket::NAME), "left behind").unwrap();
         let socket = OwnerSocket::open(&data).unwrap();
         let found = fs::metadata(socket.path()).unwrap();
         assert!(found.file_type().is_socket());
         assert_eq!(found.permissions().mode() & 0o777, 0o600);
         let at = File::open(&data).unwrap();
-        let address = format!("/proc/self/fd/{}/{NAME}", at.as_raw_fd());
+        let address = format!("/proc/self/fd/{}/{}", at.as_raw_fd(), OwnerSocket::NAME);
         let (connected, accepted) = tokio::join!(UnixStream::connect(address), socket.accept());
         connected.unwrap();
         accepted.unwrap();

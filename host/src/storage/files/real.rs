@@ -39,7 +39,8 @@ impl RealFiles {
 
 impl Files for RealFiles {
     fn make_dir(&self, path: &str) -> io::Result<()> {
-        fs::create_dir_all(self.path(path))
+        let path = self.path(path);
+        fs::create_dir_all(&path).map_err(|error| named(&path, &error))
     }
 
     fn create(&self, path: &str) -> io::Result<Arc<dyn File>> {
@@ -92,6 +93,11 @@ impl Files for RealFiles {
             total: stat.f_blocks * stat.f_frsize,
         })
     }
+}
+
+/// An error that says where it was.
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 struct RealFile {

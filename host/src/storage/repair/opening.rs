@@ -61,7 +61,7 @@ pub(crate) fn open_heads(
     let opened = open_sled(dir, config);
     let heads = match copy::host(&*files) {
         Err(copy::CopyError::Missing) if identity.is_new() => {
-            let inner = opened?;
+            let inner = opened.map_err(unopened)?;
             if !is_empty(&*inner)? {
                 return Err(copy::CopyError::Missing.into());
             }
@@ -118,7 +118,7 @@ fn judge(opened: Result<Arc<dyn Heads>, StorageError>, files: &dyn Files) -> Res
             copy::read(files, &mut |_| ())?;
             return Ok(Judged::Damaged(error.to_string()));
         }
-        Err(other) => return Err(other),
+        Err(other) => return Err(unopened(other)),
     };
     let before = panics::seen();
     let compared = catch_unwind(AssertUnwindSafe(|| copied_heads::compare(&*inner, files)));
@@ -149,6 +149,17 @@ fn judge(opened: Result<Arc<dyn Heads>, StorageError>, files: &dyn Files) -> Res
 /// Whether an error is sled's opinion of what it read, not the operating system's.
 fn is_sleds(error: &io::Error) -> bool {
     error.raw_os_error().is_none() && error.kind() != io::ErrorKind::StorageFull
+}
+
+/// What doesn't open, by its name.
+fn unopened(error: StorageError) -> StorageError {
+    match error {
+        StorageError::Io(error) => {
+            let what = format!("the snapshot store in the folder `{SNAPSHOT_DIR}`: {error}");
+            io::Error::new(error.kind(), what).into()
+        }
+        other => other,
+    }
 }
 
 /// Puts the store aside and makes another from the copy.
