@@ -34,7 +34,7 @@ use crate::audit::{self, Audit};
 use crate::clock::Clock;
 use crate::cluster::{Station, StationError, channel_to_office};
 use crate::config::{BUDGET_LEAST, HostConfig};
-use crate::http::{self, HostFacts, HttpParts, OwnerSocket, ServeError};
+use crate::http::{self, HostFacts, HttpParts, OwnerSocket, Reloader, ServeError};
 use crate::modules::Modules;
 use crate::outlet;
 use crate::router::Router;
@@ -101,6 +101,7 @@ pub struct Host {
     address: SocketAddr,
     listener: TcpListener,
     http: HttpParts,
+    reloader: Reloader,
     catalog: Arc<Catalog>,
     storage: Arc<dyn Storage>,
     tasks: JoinSet<()>,
@@ -148,6 +149,7 @@ impl Host {
         let address = listener.local_addr().map_err(taken)?;
         let facts = facts(&parts, address);
         tracing::info!(%address, host = %facts.host, dirty_tracking = facts.dirty_tracking, "started");
+        let (reloader, reloads) = http::reloader();
         let http = HttpParts {
             router: Router::new(catalog.clone(), station.clone()),
             modules: parts.modules.clone(),
@@ -156,11 +158,13 @@ impl Host {
             config: config.http,
             owner,
             audit,
+            reloads,
         };
         Ok(Host {
             address,
             listener,
             http,
+            reloader,
             catalog,
             storage: parts.storage.clone(),
             tasks,
@@ -173,6 +177,11 @@ impl Host {
     /// Where it listens, as a URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Tells the host, while it serves, to read again what it was given in files.
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
     }
 
     /// A token with which one more host may join, or why none can.

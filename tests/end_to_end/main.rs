@@ -16,5 +16,6 @@ mod own_log;
 mod pipes;
 mod private;
 mod rights;
+mod signals;
 mod starts;
 mod upgrades;

@@ -20,6 +20,6 @@ pub(super) use needs::Need;
 pub use owner::OwnerSocket;
 pub(super) use rights::{Act, Rights};
 pub use security::SecurityError;
-pub(super) use security::{Principal, Security};
+pub(super) use security::{Principal, Purpose, Security};
 pub use tokens::TokenFileError;
 pub(super) use trail::{About, Trail};

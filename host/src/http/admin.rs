@@ -40,7 +40,7 @@ pub(super) fn routes<H: Inside>(api: Arc<Api<H>>) -> Router {
         .route("/metrics", get(metrics::<H>))
         .route("/v1/logs", get(logs::read::<H>))
         .route("/v1/openapi.json", get(openapi))
-        .route("/", get(dashboard))
+        .route("/", get(dashboard).options(readyz::<H>))
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_verb)
         .with_state(api)

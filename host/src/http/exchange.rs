@@ -15,7 +15,7 @@ use hyper::body::Body;
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
-use super::access::{Act, Need, Principal, Rights, Security, Trail};
+use super::access::{Act, Need, Principal, Purpose, Rights, Security, Trail};
 use super::body::Limits;
 use super::config::HttpConfig;
 use super::door::Door;
@@ -231,11 +231,10 @@ where
     B::Error: Into<axum::BoxError>,
 {
     let path = parts.uri.path();
-    let preflight = parts.method == Method::OPTIONS && parts.headers.contains_key(header::ORIGIN);
-    let open = preflight || path == "/healthz" || path == "/readyz";
-    let pass = api.security.check(&parts.uri, &parts.headers, ends, open)?;
+    let purpose = purpose(parts);
+    let pass = api.security.check(&parts.uri, &parts.headers, ends, purpose)?;
     *allowed_origin = pass.origin;
-    if preflight {
+    if purpose == Purpose::Preflight {
         return Ok(preflight_reply());
     }
     headers::refuse_compressed(&parts.headers)?;
@@ -282,6 +281,17 @@ where
             .await;
     }
     Ok(response.map(Either::Right))
+}
+
+/// What a request is for. `OPTIONS /` is what balancers ask that were told nothing else.
+fn purpose(parts: &Parts) -> Purpose {
+    let is_question = parts.method == Method::OPTIONS;
+    match parts.uri.path() {
+        _ if is_question && parts.headers.contains_key(header::ORIGIN) => Purpose::Preflight,
+        "/healthz" | "/readyz" => Purpose::Probe(parts.version),
+        "/" if is_question => Purpose::Probe(parts.version),
+        _ => Purpose::Use,
+    }
 }
 
 fn allow_origin(headers: &mut HeaderMap, origin: HeaderValue) {

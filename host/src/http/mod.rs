@@ -49,6 +49,7 @@ mod peers;
 mod percent;
 mod pulse;
 mod query;
+mod reload;
 mod request_id;
 mod server;
 #[cfg(test)]
@@ -64,6 +65,8 @@ use http_body_util::{Either, Full};
 pub use access::{OwnerSocket, SecurityError, TokenFileError};
 pub use config::HttpConfig;
 pub use facts::HostFacts;
+pub(crate) use reload::reloader;
+pub use reload::{Reloader, Reloads};
 pub use server::{ServeError, serve};
 
 use crate::audit::Audit;
@@ -86,6 +89,8 @@ pub struct HttpParts {
     pub owner: OwnerSocket,
     /// Where administrative acts are written down.
     pub audit: Arc<Audit>,
+    /// When files are to be read again.
+    pub reloads: Reloads,
 }
 
 /// A reply's body: in one piece on the hot path, whatever axum makes elsewhere.

@@ -96,7 +96,11 @@ pub async fn serve(
         port: listener,
         owner: parts.owner,
     };
-    serve_api(entrances, Arc::new(api), shutdown).await;
+    let api = Arc::new(api);
+    tokio::select! {
+        () = serve_api(entrances, api.clone(), shutdown) => {}
+        () = parts.reloads.run(api) => unreachable!("it never ends"),
+    }
     Ok(())
 }
 

@@ -154,12 +154,19 @@ async fn serve(config: HostConfig, print_token: bool, output: &Output) -> Result
     // Taken before the host says that it's ready: who reads that line may send a signal at once.
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| refused(&error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| refused(&error))?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(|error| refused(&error))?;
     let host = Host::start(config).await.map_err(|error| refused(&error))?;
     if print_token {
         let token = host.invitation().await.map_err(Failure::Refused)?;
         output.print(format!("join with: granary up --join {token}"));
     }
     output.print(format!("granary ready {}", host.url()));
+    let reloader = host.reloader();
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            reloader.reload();
+        }
+    });
     let shutdown = async move {
         tokio::select! {
             _ = terminate.recv() => {}

@@ -12,11 +12,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderValue, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Uri, Version, header};
 use granary_core::api::Code;
 
 use super::rights::Rights;
-use super::tokens::{Bearer, TokenFileError, Tokens};
+use super::tokens::{Bearer, Changes, TokenFile, TokenFileError};
 use crate::http::config::HttpConfig;
 use crate::http::error::Refusal;
 use crate::http::exchange::{Ends, Entrance};
@@ -56,7 +56,19 @@ impl std::error::Error for SecurityError {}
 pub(in crate::http) struct Security {
     hosts: Vec<String>,
     origins: Vec<String>,
-    tokens: Option<Tokens>,
+    tokens: Option<TokenFile>,
+}
+
+/// What a request is for, where that makes a difference to who may send it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::http) enum Purpose {
+    /// Whether the host is there, in this version of HTTP. Balancers ask that, and call the host whatever they like; they learn no more than
+    /// that it answers.
+    Probe(Version),
+    /// A browser asks whether a page may ask.
+    Preflight,
+    /// Anything else.
+    Use,
 }
 
 /// A request that passed.
@@ -95,7 +107,7 @@ impl Security {
         let tokens = config
             .token_file
             .as_deref()
-            .map(Tokens::read)
+            .map(TokenFile::open)
             .transpose()
             .map_err(SecurityError::Tokens)?;
         if !address.ip().to_canonical().is_loopback() && tokens.is_none() && !config.insecure {
@@ -118,19 +130,24 @@ impl Security {
         }
     }
 
-    /// Checks a request. `open` paths (the probes) and a browser's question whether it may ask (`preflight`) need no token.
+    /// Reads the token file again, if there is one. What's wrong with it leaves the tokens as they were.
+    pub(in crate::http) fn read_again(&self) -> Option<Result<Changes, TokenFileError>> {
+        self.tokens.as_ref().map(TokenFile::read_again)
+    }
+
+    /// Checks a request. Probes and a browser's question whether it may ask need no token.
     pub(in crate::http) fn check(
         &self,
         uri: &Uri,
         headers: &HeaderMap,
         ends: Ends,
-        open: bool,
+        purpose: Purpose,
     ) -> Result<Pass, Refusal> {
-        let host = self.host(uri, headers, ends.local.ip())?;
-        let origin = self.origin(headers, &host)?;
+        let host = self.host(uri, headers, ends.local.ip(), purpose)?;
+        let origin = self.origin(headers, host.as_ref())?;
         let (by, rights) = match (&self.tokens, ends.entrance) {
             (_, Entrance::OwnerSocket) => (Principal::Owner, Rights::All),
-            (Some(tokens), Entrance::Port) if !open => {
+            (Some(tokens), Entrance::Port) if purpose == Purpose::Use => {
                 let shown = bearer(headers).and_then(|token| tokens.bearer(token));
                 let Some(Bearer { name, rights }) = shown else {
                     let detail =
@@ -144,11 +161,21 @@ impl Security {
         Ok(Pass { by, rights, origin })
     }
 
-    fn host(&self, uri: &Uri, headers: &HeaderMap, local: IpAddr) -> Result<Authority, Refusal> {
+    /// The name that the request calls this host by; none where it has none and needs none.
+    fn host(
+        &self,
+        uri: &Uri,
+        headers: &HeaderMap,
+        local: IpAddr,
+        purpose: Purpose,
+    ) -> Result<Option<Authority>, Refusal> {
         let wrong = |detail: &str| Refusal::new(Code::BadArguments, detail);
         let mut values = headers.get_all(header::HOST).iter();
-        let (Some(value), None) = (values.next(), values.next()) else {
-            return Err(wrong("a request has one header `host`"));
+        let value = match (values.next(), values.next()) {
+            (Some(value), None) => value,
+            // The version has no such header.
+            (None, _) if purpose == Purpose::Probe(Version::HTTP_10) => return Ok(None),
+            _ => return Err(wrong("a request has one header `host`")),
         };
         let host: Authority = value
             .as_bytes()
@@ -156,6 +183,9 @@ impl Security {
             .ok()
             .filter(is_name_and_port)
             .ok_or_else(|| wrong("the header `host` is not a host's name, with a port or without"))?;
+        if matches!(purpose, Purpose::Probe(_)) {
+            return Ok(Some(host));
+        }
         for name in std::iter::once(&host).chain(uri.authority()) {
             let name = name.host();
             if !self.is_known(name, local) {
@@ -168,7 +198,7 @@ impl Security {
                 ));
             }
         }
-        Ok(host)
+        Ok(Some(host))
     }
 
     fn is_known(&self, name: &str, local: IpAddr) -> bool {
@@ -182,7 +212,7 @@ impl Security {
     }
 
     /// The request's foreign origin if it is an allowed one.
-    fn origin(&self, headers: &HeaderMap, host: &Authority) -> Result<Option<HeaderValue>, Refusal> {
+    fn origin(&self, headers: &HeaderMap, host: Option<&Authority>) -> Result<Option<HeaderValue>, Refusal> {
         let refuse = |from: &str| {
             let from: String = from.chars().take(80).collect();
             let detail =
@@ -195,8 +225,9 @@ impl Security {
             (Some(value), None) => {
                 let text = value.to_str().map_err(|_| refuse("an unreadable origin"))?;
                 let own = ["http://", "https://"].iter().any(|scheme| {
-                    text.strip_prefix(scheme)
-                        .is_some_and(|from| from.eq_ignore_ascii_case(host.as_str()))
+                    let from = text.strip_prefix(scheme);
+                    from.zip(host)
+                        .is_some_and(|(from, host)| from.eq_ignore_ascii_case(host.as_str()))
                 });
                 if own {
                     Ok(None)
@@ -265,7 +296,7 @@ mod tests {
             map.append(*name, value.parse().unwrap());
         }
         security
-            .check(&Uri::from_static("/"), &map, at("127.0.0.1"), false)
+            .check(&Uri::from_static("/"), &map, at("127.0.0.1"), Purpose::Use)
             .map_err(|refusal| refusal.code())
     }
 
@@ -319,12 +350,35 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_may_call_the_host_whatever_it_likes() {
+        let security = security(&HttpConfig::default());
+        let probe = |version, headers: &[(&'static str, &str)]| {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.append(*name, value.parse().unwrap());
+            }
+            let uri = Uri::from_static("/healthz");
+            let checked = security.check(&uri, &map, at("127.0.0.1"), Purpose::Probe(version));
+            checked.map(|pass| pass.rights).map_err(|refusal| refusal.code())
+        };
+        let passed = Ok(Rights::Callers);
+        assert_eq!(probe(Version::HTTP_10, &[]), passed);
+        assert_eq!(probe(Version::HTTP_11, &[("host", "balancer.example:80")]), passed);
+        assert_eq!(probe(Version::HTTP_10, &[("host", "10.9.9.9")]), passed);
+        // What isn't HTTP isn't a probe, and neither is a page.
+        assert_eq!(probe(Version::HTTP_11, &[]), Err(Code::BadArguments));
+        let page = [("host", "localhost"), ("origin", "https://evil.example")];
+        assert_eq!(probe(Version::HTTP_11, &page), Err(Code::Forbidden));
+        assert_eq!(probe(Version::HTTP_10, &page[1..]), Err(Code::Forbidden));
+    }
+
+    #[test]
     fn the_name_in_an_absolute_target_counts_too() {
         let mut headers = HeaderMap::new();
         headers.insert("host", "localhost".parse().unwrap());
         let ask = |uri: &'static str| {
             let security = security(&HttpConfig::default());
-            security.check(&Uri::from_static(uri), &headers, at("127.0.0.1"), false)
+            security.check(&Uri::from_static(uri), &headers, at("127.0.0.1"), Purpose::Use)
         };
         assert!(ask("http://localhost/x").is_ok());
         assert_eq!(ask("http://evil.example/x").unwrap_err().code(), Code::Forbidden);
@@ -334,8 +388,9 @@ mod tests {
     fn the_address_that_a_connection_came_in_at_is_a_known_name() {
         let mut headers = HeaderMap::new();
         headers.insert("host", "10.0.0.5:7777".parse().unwrap());
-        let ask =
-            |local: &str| security(&HttpConfig::default()).check(&Uri::from_static("/"), &headers, at(local), false);
+        let ask = |local: &str| {
+            security(&HttpConfig::default()).check(&Uri::from_static("/"), &headers, at(local), Purpose::Use)
+        };
         assert!(ask("10.0.0.5").is_ok());
         assert!(ask("::ffff:10.0.0.5").is_ok());
         assert!(ask("10.0.0.6").is_err());
@@ -426,12 +481,16 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("host", "localhost".parse().unwrap());
         let probe = Uri::from_static("/healthz");
-        assert!(security.check(&probe, &headers, at("127.0.0.1"), true).is_ok());
+        for purpose in [Purpose::Probe(Version::HTTP_11), Purpose::Preflight] {
+            assert!(security.check(&probe, &headers, at("127.0.0.1"), purpose).is_ok());
+        }
         let owner = Ends {
             entrance: Entrance::OwnerSocket,
             ..at("127.0.0.1")
         };
-        let pass = security.check(&Uri::from_static("/"), &headers, owner, false).unwrap();
+        let pass = security
+            .check(&Uri::from_static("/"), &headers, owner, Purpose::Use)
+            .unwrap();
         assert_eq!((pass.by, pass.rights), (Principal::Owner, Rights::All));
     }
 

@@ -4,16 +4,33 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
+
+use serde::Serialize;
 
 use super::rights::Rights;
 
 /// The shortest token: shorter ones could be guessed.
 const SHORTEST: usize = 16;
 
+/// A file of tokens, and those of it that are in force.
+#[derive(Debug)]
+pub(super) struct TokenFile {
+    path: PathBuf,
+    tokens: RwLock<Tokens>,
+}
+
+/// Whose tokens, or whose rights, are others than before.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+pub(in crate::http) struct Changes {
+    added: Vec<Arc<str>>,
+    changed: Vec<Arc<str>>,
+    removed: Vec<Arc<str>>,
+}
+
 /// Who may call.
 #[derive(Debug)]
-pub(super) struct Tokens(Vec<(blake3::Hash, Bearer)>);
+struct Tokens(Vec<(blake3::Hash, Bearer)>);
 
 /// Who shows a token.
 #[derive(Clone, Debug)]
@@ -22,7 +39,7 @@ pub(in crate::http) struct Bearer {
     pub(in crate::http) rights: Rights,
 }
 
-/// Why a token file can't be used. The host doesn't start.
+/// Why a token file can't be used. A host that starts doesn't; one that runs goes on with the tokens that it has.
 #[derive(Debug)]
 pub enum TokenFileError {
     /// The file can't be read.
@@ -55,9 +72,34 @@ impl fmt::Display for TokenFileError {
 
 impl std::error::Error for TokenFileError {}
 
-impl Tokens {
+const UNPOISONED: &str = "no panic under this lock";
+
+impl TokenFile {
     /// Reads a file.
-    pub(super) fn read(path: &Path) -> Result<Tokens, TokenFileError> {
+    pub(super) fn open(path: &Path) -> Result<TokenFile, TokenFileError> {
+        Ok(TokenFile {
+            path: path.to_owned(),
+            tokens: RwLock::new(Tokens::read(path)?),
+        })
+    }
+
+    /// Reads it again. What's wrong with it leaves the tokens as they were.
+    pub(super) fn read_again(&self) -> Result<Changes, TokenFileError> {
+        let read = Tokens::read(&self.path)?;
+        let mut tokens = self.tokens.write().expect(UNPOISONED);
+        let changes = read.changes_from(&tokens);
+        *tokens = read;
+        Ok(changes)
+    }
+
+    /// Whose token it is.
+    pub(super) fn bearer(&self, token: &str) -> Option<Bearer> {
+        self.tokens.read().expect(UNPOISONED).bearer(token)
+    }
+}
+
+impl Tokens {
+    fn read(path: &Path) -> Result<Tokens, TokenFileError> {
         let text = std::fs::read_to_string(path).map_err(|error| TokenFileError::Unreadable(path.into(), error))?;
         Tokens::parse(path, &text)
     }
@@ -97,8 +139,27 @@ impl Tokens {
         Ok(Tokens(tokens))
     }
 
+    fn changes_from(&self, before: &Tokens) -> Changes {
+        let find = |tokens: &Tokens, name: &str| {
+            let mut all = tokens.0.iter();
+            all.find(|(_, bearer)| *bearer.name == *name)
+                .map(|(hash, bearer)| (*hash, bearer.rights.clone()))
+        };
+        let mut changes = Changes::default();
+        for (hash, Bearer { name, rights }) in &self.0 {
+            match find(before, name) {
+                None => changes.added.push(name.clone()),
+                Some((was, could)) if was != *hash || could != *rights => changes.changed.push(name.clone()),
+                Some(_) => {}
+            }
+        }
+        let gone = before.0.iter().filter(|(_, bearer)| find(self, &bearer.name).is_none());
+        changes.removed = gone.map(|(_, bearer)| bearer.name.clone()).collect();
+        changes
+    }
+
     /// Whose token it is. Takes the same time for every token of the same length.
-    pub(super) fn bearer(&self, token: &str) -> Option<Bearer> {
+    fn bearer(&self, token: &str) -> Option<Bearer> {
         let hash = blake3::hash(token.as_bytes());
         let mut found = None;
         for (known, bearer) in &self.0 {

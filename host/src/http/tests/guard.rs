@@ -24,11 +24,14 @@ async fn every_path_is_guarded_against_foreign_names_and_pages() {
         wire.ask("GET", path, "sec-fetch-site: cross-site\r\n", "")
             .await
             .problem(403, "forbidden");
+        if *path == "/healthz" {
+            continue;
+        }
         wire.write(format!("GET {path} HTTP/1.1\r\nhost: evil.example\r\n\r\n"))
             .await;
         wire.reply(true).await.problem(403, "forbidden");
     }
-    wire.write("GET http://evil.example/healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    wire.write("GET http://evil.example/metrics HTTP/1.1\r\nhost: localhost\r\n\r\n")
         .await;
     wire.reply(true).await.problem(403, "forbidden");
     wire.write("GET /healthz HTTP/1.1\r\n\r\n").await;
@@ -36,6 +39,33 @@ async fn every_path_is_guarded_against_foreign_names_and_pages() {
     let own = format!("origin: http://{}\r\n", served.address);
     let got = wire.ask("POST", "/v1/grains/counter/a/add", &own, "[1]").await;
     assert_eq!((got.status, got.header("access-control-allow-origin")), (200, None));
+}
+
+#[tokio::test]
+async fn balancers_hear_that_the_host_is_there_whatever_they_call_it() {
+    let served = Served::with(HttpConfig {
+        token_file: Some(tokens("ci 0123456789abcdef\n").path().into()),
+        ..HttpConfig::default()
+    })
+    .await;
+    for probe in [
+        "GET /healthz HTTP/1.0\r\n",
+        "GET /readyz HTTP/1.0\r\n",
+        "HEAD /readyz HTTP/1.0\r\n",
+        "OPTIONS / HTTP/1.0\r\n",
+        "GET /healthz HTTP/1.0\r\nhost: backend-3\r\n",
+        "GET /readyz HTTP/1.1\r\nhost: backend-3:7777\r\n",
+        "OPTIONS / HTTP/1.1\r\nhost: granary.example\r\n",
+        "GET http://backend-3/healthz HTTP/1.1\r\nhost: backend-3\r\n",
+    ] {
+        let mut wire = served.connect().await;
+        wire.write(format!("{probe}\r\n")).await;
+        assert_eq!(wire.reply(false).await.status, 200, "{probe}");
+    }
+    // Only for a probe.
+    let mut wire = served.connect().await;
+    wire.write("GET /metrics HTTP/1.0\r\n\r\n").await;
+    wire.reply(true).await.problem(400, "bad_arguments");
 }
 
 #[tokio::test]
@@ -76,10 +106,16 @@ async fn an_allowed_page_hears_what_its_browser_wants_to_hear() {
         .problem(405, "read_only_verb");
 }
 
+/// A token file.
+fn tokens(text: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    file
+}
+
 #[tokio::test]
 async fn tokens_guard_all_but_the_probes_and_name_the_client() {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "ci 0123456789abcdef\n").unwrap();
+    let file = tokens("ci 0123456789abcdef\n");
     let served = Served::with(HttpConfig {
         token_file: Some(file.path().into()),
         ..HttpConfig::default()
@@ -107,11 +143,56 @@ async fn tokens_guard_all_but_the_probes_and_name_the_client() {
 }
 
 #[tokio::test]
+async fn the_token_file_is_read_again_when_the_host_is_told_to() {
+    let file = tokens("ci 0123456789abcdef\nold fedcba9876543210\n");
+    let served = Served::with(HttpConfig {
+        token_file: Some(file.path().into()),
+        ..HttpConfig::default()
+    })
+    .await;
+    // One connection for all: it's a request that shows a token.
+    let mut wire = served.connect().await;
+    let mut statuses = async || {
+        let mut found = Vec::new();
+        for token in ["0123456789abcdef", "fedcba9876543210", "aaaabbbbccccdddd"] {
+            let shown = format!("authorization: Bearer {token}\r\n");
+            found.push(wire.ask("GET", "/v1/cluster", &shown, "").await.status);
+        }
+        found
+    };
+    assert_eq!(statuses().await, [200, 200, 401]);
+    std::fs::write(file.path(), "ci 0123456789abcdef admin\nnew aaaabbbbccccdddd call\n").unwrap();
+    assert_eq!(statuses().await, [200, 200, 401], "nobody has told it");
+    served.reload().await;
+    assert_eq!(statuses().await, [200, 401, 403]);
+    for broken in ["", "new short", "new aaaabbbbccccdddd fly", "\u{0}"] {
+        std::fs::write(file.path(), broken).unwrap();
+        served.reload().await;
+        assert_eq!(statuses().await, [200, 401, 403], "{broken:?}");
+    }
+    std::fs::remove_file(file.path()).unwrap();
+    served.reload().await;
+    assert_eq!(statuses().await, [200, 401, 403]);
+    let lines = served.audited();
+    let of = |line: &serde_json::Value| (line["act"].clone(), line["by"].clone(), line["outcome"].clone());
+    assert_eq!(of(&lines[0]), ("reload".into(), "owner".into(), "begun".into()));
+    assert_eq!(of(&lines[1]), ("reload".into(), "owner".into(), "done".into()));
+    let changes = serde_json::json!({ "added": ["new"], "changed": ["ci"], "removed": ["old"] });
+    assert_eq!(lines[1]["about"], changes);
+    assert_eq!(of(&lines[3]), ("reload".into(), "owner".into(), "bad_arguments".into()));
+    assert!(
+        lines[3]["about"].as_str().unwrap().contains("holds no token"),
+        "{}",
+        lines[3]
+    );
+    assert_eq!(lines.len(), 12);
+}
+
+#[tokio::test]
 async fn a_token_does_what_its_line_says_and_nothing_else() {
-    let file = tempfile::NamedTempFile::new().unwrap();
     let lines = "plain 0123456789abcdef-plain\nreader 0123456789abcdef-reader read\nshop 0123456789abcdef-shop call:shop- read:count\n\
                  ci 0123456789abcdef-ci deploy:counter\nops 0123456789abcdef-ops admin\n";
-    std::fs::write(file.path(), lines).unwrap();
+    let file = tokens(lines);
     let served = Served::with(HttpConfig {
         token_file: Some(file.path().into()),
         ..HttpConfig::default()

@@ -119,6 +119,11 @@ impl Served {
         let _ = self.stop.take().unwrap().send(());
     }
 
+    /// As when the host's told to.
+    pub(super) async fn reload(&self) {
+        super::super::reload::reload(&self.api).await;
+    }
+
     /// The audit log's lines: who, what, and what became of it.
     pub(super) fn audited(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.folder.path().join("audit.log")).unwrap();
