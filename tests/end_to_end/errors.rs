@@ -243,7 +243,8 @@ fn call_chains_have_a_depth_limit() {
     let (_host, mut client) = probe_with(&[]);
     assert_eq!(client.call("probe/a/chain", "[10]").integer(), 10);
     let problem = client.call("probe/a/chain", "[30]").json();
-    assert_eq!(problem["code"], "deadlock", "{problem}");
+    assert_eq!(problem["code"], "chain_too_deep", "{problem}");
+    assert_eq!(problem["retryable"], false, "it is as deep the next time: {problem}");
 }
 
 #[test]
