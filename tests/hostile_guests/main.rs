@@ -270,7 +270,7 @@ hostile_turns! {
     calls_to_itself: Turn {
         value: 8,
         args: r#"{"n": 5, "grain_type": "probe", "key": "0-0-0", "method": "chain", "args": [40]}"#,
-        ..Turn::of_probe("pass_on", "", 508, "deadlock")
+        ..Turn::of_probe("pass_on", "", 508, "chain_too_deep")
     };
     calls_without_end: Turn::of_probe("chain", "[1000]", 508, "chain_too_deep");
     sleep_beyond_the_deadline: Turn {
