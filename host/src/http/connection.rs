@@ -13,13 +13,15 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use super::body::SLOWEST;
+use super::config::HttpConfig;
 use super::error::Refusal;
 use super::exchange::{Api, Arrival, Ends, answer};
 use super::inside::Inside;
 use super::listener::Stream;
+use super::logs::Endless;
 use super::pulse::{Felt, Phase, Pulse};
 use super::request_id;
 
@@ -34,7 +36,7 @@ pub(super) async fn run<H: Inside>(
     rest: axum::Router,
     stream: impl Stream,
     ends: Ends,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) {
     let pulse = Pulse::default();
     let service = service_fn(|request: Request<Incoming>| {
@@ -42,6 +44,9 @@ pub(super) async fn run<H: Inside>(
         async move {
             pulse.busy();
             let response = answer(api, rest, Arrival::new(ends, pulse.waited()), request).await;
+            if response.extensions().get::<Endless>().is_some() {
+                pulse.begin_endless();
+            }
             pulse.rest();
             Ok::<_, Infallible>(response)
         }
@@ -53,16 +58,10 @@ pub(super) async fn run<H: Inside>(
         .max_buf_size(api.config.header_limit)
         .max_header_size(api.config.header_limit)
         .serve_connection(TokioIo::new(Felt::new(stream, pulse.clone())), service);
-    let look = api.config.header_timeout.min(api.config.reply_timeout) / LOOKS;
-    let look = look.max(Duration::from_millis(1));
-    let mut looks = interval_at(Instant::now() + look, look);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut looks = looks(&api.config);
     let mut since = (pulse.beat(), Instant::now());
     let mut reading = Reading::default();
-    let mut stopped = std::pin::pin!(async move {
-        // An error means that the listener is gone without a word, which is a stop as well.
-        let _ = stop.wait_for(|stop| *stop).await;
-    });
+    let mut stopped = std::pin::pin!(stopped(stop));
     let mut stopping = false;
     loop {
         tokio::select! {
@@ -95,12 +94,27 @@ pub(super) async fn run<H: Inside>(
                         return last_words(io.into_inner().stream, too_slow()).await;
                     }
                     Phase::Resting if unchanged >= api.config.idle_timeout && pulse.stuck().is_none() => return,
-                    Phase::Busy => pulse.look(),
-                    _ => {}
+                    Phase::Heading | Phase::Resting if !pulse.is_endless() => {}
+                    _ => pulse.look(),
                 }
             }
         }
     }
+}
+
+/// The host stops.
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // An error means that the listener is gone without a word, which is a stop as well.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// When a connection is looked at.
+fn looks(config: &HttpConfig) -> Interval {
+    let look = config.header_timeout.min(config.reply_timeout) / LOOKS;
+    let look = look.max(Duration::from_millis(1));
+    let mut looks = interval_at(Instant::now() + look, look);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    looks
 }
 
 /// Tells a client whose bytes can't be read as HTTP what is wrong with them.

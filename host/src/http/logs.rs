@@ -44,6 +44,10 @@ const STREAM_TIME: Duration = Duration::from_secs(60);
 /// The header by which a client goes on.
 const LAST_EVENT_ID: &str = "last-event-id";
 
+/// Goes along with a reply that is for those who stay: who sends no more has left.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Endless;
+
 /// Places for those who follow.
 pub(super) fn followers() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(FOLLOWERS_LIMIT))
@@ -81,9 +85,10 @@ async fn answer<H: Inside>(
         Refusal::new(Code::Overloaded, detail)
     })?;
     let events = follow(api.clone(), options, cursor, place);
-    Ok(Sse::new(events)
-        .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
-        .into_response())
+    let stream = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    let mut response = stream.into_response();
+    response.extensions_mut().insert(Endless);
+    Ok(response)
 }
 
 async fn last<H: Inside>(api: &Api<H>, options: &Options) -> Result<Response, Refusal> {

@@ -42,6 +42,8 @@ struct Beats {
     waited: AtomicU64,
     /// Whether somebody wants to know if the connection is broken.
     is_asked: AtomicBool,
+    /// Whether the reply that is being sent goes on until its client leaves.
+    is_endless: AtomicBool,
 }
 
 const PHASES: u64 = 4;
@@ -58,8 +60,19 @@ impl Pulse {
         (phase, beat)
     }
 
+    /// The reply that comes now goes on until its client leaves.
+    pub(super) fn begin_endless(&self) {
+        self.0.is_endless.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether such a reply is being sent.
+    pub(super) fn is_endless(&self) -> bool {
+        self.0.is_endless.load(Ordering::Relaxed)
+    }
+
     /// A request's headers are complete.
     pub(super) fn busy(&self) {
+        self.0.is_endless.store(false, Ordering::Relaxed);
         self.0.phase.store(self.turn() + 2, Ordering::Relaxed);
     }
 
@@ -79,8 +92,8 @@ impl Pulse {
         is_stuck.then(|| self.0.sent.load(Ordering::Relaxed))
     }
 
-    /// Has the connection looked at when it's polled next: one that is broken ends. Nothing else tells while a request is being answered, since
-    /// nothing is read then.
+    /// Has the connection looked at when it's polled next: one that is broken ends, and one whose client has ended its half of it while it gets
+    /// an endless reply. Nothing else tells while a request is being answered, since nothing is read then.
     pub(super) fn look(&self) {
         self.0.is_asked.store(true, Ordering::Relaxed);
     }
@@ -119,6 +132,8 @@ pub(super) struct Felt<S> {
     pub(super) stream: S,
     pub(super) pulse: Pulse,
     wait: Wait,
+    /// What was read while a client's end was looked for.
+    ahead: Vec<u8>,
     /// The status of the reply that was kept back; the last of this connection.
     pub(super) kept_back: Option<u16>,
 }
@@ -129,6 +144,7 @@ impl<S> Felt<S> {
             stream,
             pulse,
             wait: Wait::new(),
+            ahead: Vec::new(),
             kept_back: None,
         }
     }
@@ -147,6 +163,29 @@ impl<S> Felt<S> {
     }
 }
 
+impl<S: Stream> Felt<S> {
+    /// Why there's nobody any more to whom the reply could be sent.
+    fn look(&mut self, cx: &mut Context<'_>) -> Option<io::Error> {
+        let broken = self.stream.broken();
+        if broken.is_some() || !self.pulse.is_endless() || !self.ahead.is_empty() {
+            return broken;
+        }
+        let mut bytes = [0; 512];
+        let mut read = ReadBuf::new(&mut bytes);
+        match Pin::new(&mut self.stream).poll_read(cx, &mut read) {
+            Poll::Pending => None,
+            Poll::Ready(Err(error)) => Some(error),
+            Poll::Ready(Ok(())) if read.filled().is_empty() => Some(io::ErrorKind::UnexpectedEof.into()),
+            Poll::Ready(Ok(())) => {
+                self.ahead.extend_from_slice(read.filled());
+                // Whoever waits for bytes has no other call any more.
+                cx.waker().wake_by_ref();
+                None
+            }
+        }
+    }
+}
+
 /// What every reply of ours has among its headers.
 const REQUEST_ID: &[u8] = b"granary-request-id";
 
@@ -155,6 +194,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Felt<S> {
         let before = buf.filled().len();
         let felt = &mut *self;
         let waited = felt.wait.ended();
+        if !felt.ahead.is_empty() {
+            let fits = felt.ahead.len().min(buf.remaining());
+            buf.put_slice(&felt.ahead[..fits]);
+            felt.ahead.drain(..fits);
+            felt.pulse.bytes(None);
+            return Poll::Ready(Ok(()));
+        }
         let polled = Pin::new(&mut felt.stream).poll_read(&mut felt.wait.context(cx), buf);
         if buf.filled().len() > before {
             felt.pulse.bytes(waited);
@@ -195,7 +241,7 @@ impl<S: Stream> AsyncWrite for Felt<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // The library flushes whenever it's polled.
         if self.pulse.0.is_asked.swap(false, Ordering::Relaxed)
-            && let Some(error) = self.stream.broken()
+            && let Some(error) = self.look(cx)
         {
             return Poll::Ready(Err(error));
         }

@@ -319,7 +319,7 @@ async fn odd_targets_and_verbs_are_answered_like_others() {
             "forbidden",
         ),
         (
-            "GET http://evil.example/healthz HTTP/1.1\r\nhost: localhost\r\n",
+            "GET http://evil.example/metrics HTTP/1.1\r\nhost: localhost\r\n",
             403,
             "forbidden",
         ),
@@ -339,7 +339,7 @@ async fn odd_targets_and_verbs_are_answered_like_others() {
             "read_only_verb",
         ),
         ("GET /healthz HTTP/1.1\r\n", 400, "bad_arguments"),
-        ("GET /healthz HTTP/1.0\r\n", 400, "bad_arguments"),
+        ("GET /metrics HTTP/1.0\r\n", 400, "bad_arguments"),
         (
             "GET /healthz HTTP/1.1\r\nhost: localhost\r\nhost: localhost\r\n",
             400,
