@@ -52,6 +52,41 @@ fn what_is_saved_can_be_loaded() {
     assert!(!loaded("").unwrap().is_made());
 }
 
+mod scale {
+    use granary_sdk::prelude::*;
+
+    #[derive(Debug, Default, Serialize, Deserialize)]
+    pub struct Scale {
+        grams: Vec<f64>,
+    }
+
+    #[grain]
+    impl Scale {
+        pub fn put(&mut self, grams: f64) {
+            self.grams.push(grams);
+        }
+    }
+}
+
+/// A deploy that changes nothing of the state leaves each bit of it.
+#[test]
+fn floats_are_saved_and_loaded_exactly() {
+    let mut scale = Instance::<scale::Scale>::new();
+    let mut bits = 1u64;
+    for _ in 0..2000 {
+        bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let grams = f64::from_bits(bits);
+        if grams.is_finite() {
+            let args = format!("[{grams:?}]");
+            scale.call(&Host::new().context("a"), "put", args.as_bytes()).unwrap();
+        }
+    }
+    let saved = scale.save().unwrap();
+    let mut other = Instance::<scale::Scale>::new();
+    other.load(&Host::new().context("a"), 1, &saved).unwrap();
+    assert!(other.save().unwrap() == saved);
+}
+
 #[test]
 fn a_state_that_does_not_fit_is_refused_with_the_reason() {
     let message = loaded(r#"{"lit":true}"#).unwrap_err();

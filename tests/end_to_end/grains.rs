@@ -1,5 +1,6 @@
 //! Status, listing and deletion of grains.
 
+use granary_tests::seed::{self, Random};
 use granary_tests::{Client, Host, Request};
 use serde_json::{Value, json};
 
@@ -122,4 +123,45 @@ fn a_deleted_grain_starts_anew_and_stays_deleted() {
     let seq: u64 = reply.header("granary-seq").unwrap().parse().unwrap();
     assert!(seq > 2, "numbers are never used twice: {seq}");
     assert_eq!(client.fetch("/v1/grains/counter/bob/get").integer(), 6);
+}
+
+/// All kinds of doubles, each of a few bits and of many: in a body, in a query, between grains.
+#[test]
+fn a_float_is_the_same_one_bit_for_bit_wherever_it_goes() {
+    let host = Host::start();
+    host.deploy("probe");
+    let mut client = host.client();
+    let mut random = Random::new(seed::of_this_run());
+    let mut floats = vec![
+        9_007_199_254_740_991.0,
+        -0.0,
+        0.1,
+        f64::MIN_POSITIVE,
+        f64::MAX,
+        5e-324,
+        2.2250738585072011e-308,
+    ];
+    while floats.len() < 5000 {
+        let float = f64::from_bits(random.bits());
+        floats.extend(Some(float).filter(|float| float.is_finite()));
+    }
+    let same = |got: &Value| {
+        let got: Vec<u64> = got
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|n| n.as_f64().unwrap().to_bits())
+            .collect();
+        got.iter()
+            .zip(&floats)
+            .filter(|(got, sent)| **got != sent.to_bits())
+            .count()
+            + floats.len().abs_diff(got.len())
+    };
+    let sent = json!([floats]).to_string();
+    assert_eq!(same(&client.call("probe/a/echo", &sent).value()), 0);
+    let onward = json!(["probe", "b", "echo", [floats]]).to_string();
+    assert_eq!(same(&client.call("probe/a/call", &onward).value()["value"]), 0);
+    let asked = client.fetch("/v1/grains/probe/a/echo?value=9007199254740991.0");
+    assert_eq!(asked.text(), "9007199254740991.0");
 }
