@@ -163,7 +163,7 @@ impl Engine {
         let (checked, kept, bytes) = self
             .aside(move |engine| {
                 let checked = engine.check(&bytes)?;
-                let kept = engine.kept(&checked.wasm);
+                let kept = engine.kept(&hash, &checked.wasm);
                 Ok((checked, kept, bytes))
             })
             .await?;
@@ -193,7 +193,7 @@ impl Engine {
         let code = self.compiler.compile(&self.config, &checked.wasm)?;
         let document = self.compiler.describe(&self.config, bytes, &code)?;
         if let Some(cache) = &self.cache {
-            cache.store(&self.wasmtime, &checked.wasm, &document, &code);
+            cache.store(&self.wasmtime, (&hash, &checked.wasm), &document, &code);
         }
         let module = self.load(hash, checked, &code)?;
         Ok(Prepared { module, document })
@@ -207,12 +207,12 @@ impl Engine {
     /// Checks and compiles a module in this process, or takes what was kept. Blocks, for seconds if the module is large.
     pub fn compile(&self, hash: ModuleHash, bytes: &[u8]) -> Result<Arc<Module>, ModuleError> {
         let checked = self.check(bytes)?;
-        if let Some(Kept { code, .. }) = self.kept(&checked.wasm) {
+        if let Some(Kept { code, .. }) = self.kept(&hash, &checked.wasm) {
             return Module::new(hash, checked.facts, &code, &self.linker).map(Arc::new);
         }
         let code = machine_code(&self.wasmtime, &checked.wasm)?;
         if let Some(cache) = &self.cache {
-            cache.store(&self.wasmtime, &checked.wasm, &[], &code);
+            cache.store(&self.wasmtime, (&hash, &checked.wasm), &[], &code);
         }
         self.load(hash, checked, &code)
     }
@@ -228,8 +228,8 @@ impl Engine {
         Module::new(hash, checked.facts, &code, &self.linker).map(Arc::new)
     }
 
-    fn kept(&self, wasm: &[u8]) -> Option<Kept> {
-        self.cache.as_ref()?.load(&self.wasmtime, wasm)
+    fn kept(&self, module: &ModuleHash, wasm: &[u8]) -> Option<Kept> {
+        self.cache.as_ref()?.load(&self.wasmtime, module, wasm)
     }
 
     /// Ends what is being compiled: the host stops.

@@ -1,8 +1,9 @@
 //! Compiled code on the disk, with what its module says of itself, so that a restart neither compiles nor asks guests.
 //!
 //! Machine code is trusted like the host's own: who can put a file here could run anything in the host. So each file carries a
-//! keyed hash under a key that only this host's user can read, and what doesn't match is compiled anew. The name of a file is
-//! the hash of the wasm that it was compiled from (as rewritten) and of everything that shapes the code: engine, settings, CPU.
+//! keyed hash under a key that only this host's user can read, and what doesn't match is compiled anew. The name of a file is the
+//! hash of all that its content depends on: the module as it was uploaded (its `describe` reads data that the code doesn't have), the wasm
+//! that this release makes of it, and everything that shapes the code: engine, settings, CPU.
 #![allow(
     unsafe_code,
     reason = "loads machine code that this host compiled itself, checked by a keyed hash"
@@ -14,6 +15,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+use granary_core::id::ModuleHash;
 
 use super::ModuleError;
 
@@ -103,9 +106,9 @@ impl Cache {
         Ok(key)
     }
 
-    /// The compiled form of `wasm`, if it's here and whole.
-    pub(crate) fn load(&self, engine: &wasmtime::Engine, wasm: &[u8]) -> Option<Kept> {
-        let name = name(engine, wasm);
+    /// The compiled form of a module, of which `wasm` was made, if it's here and whole.
+    pub(crate) fn load(&self, engine: &wasmtime::Engine, module: &ModuleHash, wasm: &[u8]) -> Option<Kept> {
+        let name = name(engine, module, wasm);
         let path = self.path(&name);
         let bytes = fs::read(&path).ok()?;
         let Some((document, code)) = self.verify(&name, &bytes) else {
@@ -129,9 +132,15 @@ impl Cache {
         }
     }
 
-    /// Keeps what [`machine_code`] made of `wasm`, and its description. Best effort: without it the next start compiles.
-    pub(crate) fn store(&self, engine: &wasmtime::Engine, wasm: &[u8], document: &[u8], code: &[u8]) {
-        let kept = self.write(&name(engine, wasm), document, code);
+    /// Keeps what [`machine_code`] made of a module's `wasm`, and its description. Best effort: without it the next start compiles.
+    pub(crate) fn store(
+        &self,
+        engine: &wasmtime::Engine,
+        (module, wasm): (&ModuleHash, &[u8]),
+        document: &[u8],
+        code: &[u8],
+    ) {
+        let kept = self.write(&name(engine, module, wasm), document, code);
         if let Err(error) = kept.and_then(|()| self.prune()) {
             tracing::warn!(folder = %self.folder.display(), %error, "a compiled module can't be kept");
         }
@@ -205,12 +214,14 @@ impl Cache {
     }
 }
 
-/// The name of what `engine` compiles from `wasm`.
-fn name(engine: &wasmtime::Engine, wasm: &[u8]) -> String {
+/// The name of what `engine` compiles from `wasm`, and of what `module` says of itself.
+fn name(engine: &wasmtime::Engine, module: &ModuleHash, wasm: &[u8]) -> String {
     let mut settings = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut settings);
     let mut hash = blake3::Hasher::new_derive_key("granary 2026 compiled module");
-    hash.update(&settings.finish().to_le_bytes()).update(wasm);
+    hash.update(&settings.finish().to_le_bytes())
+        .update(&module.0)
+        .update(wasm);
     hash.finalize().to_hex().to_string()
 }
 

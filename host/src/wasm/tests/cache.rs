@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use granary_core::id::ModuleHash;
+
 use super::guest::*;
 use crate::wasm::{Engine, WasmConfig};
 
@@ -148,4 +150,26 @@ fn the_longest_unused_go_first() {
     Guest::default().compile(&engine);
     Guest::calling(ECHO).compile(&engine);
     assert_eq!(compiled(folder.path()).len(), 1);
+}
+
+/// Their code is the same; what they say of themselves isn't.
+#[test]
+fn modules_that_differ_in_their_data_only_have_each_its_own_description() {
+    let folder = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let engine = engine_with(folder.path());
+        for (extra, said) in [
+            (r#"(data (i32.const 66100) "{}")"#, b"{}"),
+            (r#"(data (i32.const 66100) "[]")"#, b"[]"),
+        ] {
+            let wasm = Guest {
+                extra,
+                ..Guest::default()
+            }
+            .wasm();
+            let hash = ModuleHash(*blake3::hash(&wasm).as_bytes());
+            assert_eq!(run(engine.prepare(hash, wasm)).unwrap().document, said);
+        }
+        assert_eq!(compiled(folder.path()).len(), 2);
+    }
 }
