@@ -31,6 +31,7 @@ const FLOORS: &[(&str, &str, u64)] = &[
     ("fault", "loss", 20),
     ("fault", "lost disk", 2),
     ("fault", "move", 8),
+    ("fault", "one of all", 10),
     ("fault", "one way", 10),
     ("fault", "outage", 6),
     ("fault", "repair", 2),
@@ -104,6 +105,11 @@ fn a_start_that_does_not_see_deletions_is_found() {
 #[test]
 fn answers_that_no_quorum_has_confirmed_are_found() {
     check_found(Rule::UnaskedRead, 10);
+}
+
+#[test]
+fn a_straggler_that_is_given_an_outdated_state_is_found() {
+    check_found(Rule::OldImage, 0);
 }
 
 #[test]

@@ -33,6 +33,8 @@ pub enum Mutation {
     LeftInTheLog,
     /// An activation confirms reads without asking.
     UnaskedRead,
+    /// A straggler is given what this host has stored, be it older than what the activation began with.
+    OldImage,
 }
 
 impl Mutation {

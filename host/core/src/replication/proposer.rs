@@ -33,7 +33,7 @@ use self::reads::Read;
 use self::window::Window;
 use super::body::Body;
 use super::messages::{Accepted, Answer, Ask, CommitHash, Message, Payload, Proposal, Refusal, State};
-use super::mutation::Rules;
+use super::mutation::{Mutation, Rules};
 use super::replica_set::ReplicaSet;
 use crate::config_chain::config::ConfigNumber;
 use crate::id::{Ballot, GrainId, HostId, Seq};
@@ -396,7 +396,9 @@ impl Proposer {
 
     /// Has the whole state read for a straggler: here, or, while this host doesn't have it, by the replica that is farthest.
     fn ask_for_image(&mut self, straggler: HostId, out: &mut Vec<Output>) {
-        let is_here = self.have == Some(self.window.base().hash) || self.is_up_to_base(self.me);
+        let is_here = self.have == Some(self.window.base().hash)
+            || self.is_up_to_base(self.me)
+            || self.rules.breaks(Mutation::OldImage);
         let others = self.set.hosts.iter().copied().filter(|host| *host != straggler);
         let farthest = others.max_by_key(|host| self.window.progress(*host).acked);
         match farthest.filter(|host| !is_here && self.is_up_to_base(*host)) {
@@ -415,7 +417,8 @@ impl Proposer {
 
     fn image(&mut self, state: &State, out: &mut Vec<Output>) {
         self.image_asked = false;
-        if !self.window.contains(state) {
+        let is_old = state.seq < self.window.base().seq && self.rules.breaks(Mutation::OldImage);
+        if !self.window.contains(state) && !is_old {
             return;
         }
         for to in self.set.hosts.clone() {

@@ -10,6 +10,10 @@ use super::{Event, SECOND, Whole};
 
 /// A host that's gone for good is out of the configuration a minute later; then slots are handed over.
 const HEALING_MOST: u64 = 150 * SECOND;
+/// Until all know that a host has failed, and its leases are over.
+const TAKEOVER: u64 = 15 * SECOND;
+/// Of a request to a grain whose host has failed; the first may find what was.
+const TRIES: usize = 4;
 /// Between looks.
 const LOOK: u64 = SECOND;
 
@@ -51,6 +55,39 @@ impl Whole {
         self.errands.end();
         self.run_until(self.now.plus_nanos(5 * SECOND));
         self.grains.called().into_iter().for_each(|grain| self.find(grain));
+        self.do_without_one();
+    }
+
+    /// **A quorum is enough:** when any one host fails, each grain has a copy that is whole among the others, and goes on.
+    fn do_without_one(&mut self) {
+        let up: Vec<usize> = (0..self.hosts.len())
+            .filter(|at| self.hosts[*at].is_up() && !self.hosts[*at].is_over)
+            .collect();
+        let is_enough = self.history.config().is_some_and(|config| config.r >= 3);
+        let Some(fails) = self.dice.pick(&up).filter(|_| self.broken.is_none() && is_enough) else {
+            return;
+        };
+        self.coverage.count("fault", "one of all");
+        self.hosts[fails].crash(&mut self.dice);
+        self.run_until(self.now.plus_nanos(TAKEOVER));
+        let others: Vec<usize> = up.into_iter().filter(|at| *at != fails).collect();
+        for grain in self.grains.called() {
+            let before = self.errands.acknowledged;
+            for _ in 0..TRIES {
+                let at = self.dice.pick(&others).expect("two are left at least");
+                self.ask(at, grain, Op::Add);
+                self.run_until(self.later());
+                if self.errands.acknowledged > before || self.broken.is_some() {
+                    break;
+                }
+            }
+            let answers = self.errands.acknowledged > before;
+            let gone = self.hosts[fails].id;
+            self.hold(|_| match answers {
+                true => Ok(()),
+                false => Err(format!("a quorum is enough: {grain:?} doesn't answer without {gone:?}")),
+            });
+        }
     }
 
     /// What is missing until all slots are served by all their replicas; empty when nothing is.

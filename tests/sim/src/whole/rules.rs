@@ -13,6 +13,8 @@ pub enum Rule {
     UnreadDeletion,
     /// What depends on the state and commits nothing is answered without asking a quorum.
     UnaskedRead,
+    /// A straggler is given what its activation's host has stored, however old.
+    OldImage,
     /// A checkpoint takes an image for another one of the same number.
     SameNumber,
     /// A host that has lost a part of its memory votes on as if it hadn't.
@@ -21,11 +23,12 @@ pub enum Rule {
 
 impl Rule {
     /// All of them, by the names that the command line has for them.
-    pub const ALL: [(&str, Rule); 6] = [
+    pub const ALL: [(&str, Rule); 7] = [
         ("journal-ahead", Rule::JournalAhead),
         ("taken-out-first", Rule::TakenOutFirst),
         ("unread-deletion", Rule::UnreadDeletion),
         ("unasked-read", Rule::UnaskedRead),
+        ("old-image", Rule::OldImage),
         ("same-number", Rule::SameNumber),
         ("kept-identity", Rule::KeptIdentity),
     ];
@@ -37,6 +40,7 @@ impl Rule {
             Rule::TakenOutFirst => Rules::but(Mutation::TakenOutFirst),
             Rule::UnreadDeletion => Rules::but(Mutation::UnreadDeletion),
             Rule::UnaskedRead => Rules::but(Mutation::UnaskedRead),
+            Rule::OldImage => Rules::but(Mutation::OldImage),
             Rule::SameNumber | Rule::KeptIdentity => Rules::default(),
         }
     }
