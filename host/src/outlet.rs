@@ -6,7 +6,7 @@
 //! **Not here:** what a line says and how (the program's own), and what becomes of it behind the descriptor: files, their age and their size are
 //! whoever's who started the process.
 
-mod pen;
+mod line_writer;
 mod ring;
 
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
-use self::pen::Pen;
+use self::line_writer::LineWriter;
 use self::ring::Ring;
 
 /// How long a process that ends because of a fault waits for its log: its last line says why it ends, and a log that stalls must not keep it.
@@ -45,7 +45,7 @@ impl Outlet {
     ) -> io::Result<Outlet> {
         let outlet = Outlet::default();
         let (shared, thread) = (outlet.0.clone(), std::thread::Builder::new().name(name.to_owned()));
-        thread.spawn(move || shared.write_all_to(Pen::new(out, notice)))?;
+        thread.spawn(move || shared.write_all_to(LineWriter::new(out, notice)))?;
         Ok(outlet)
     }
 
@@ -95,7 +95,7 @@ impl Shared {
         self.ring.lock().expect(UNPOISONED)
     }
 
-    fn write_all_to<W: Write, N: Fn(u64) -> String>(&self, mut pen: Pen<W, N>) {
+    fn write_all_to<W: Write, N: Fn(u64) -> String>(&self, mut writer: LineWriter<W, N>) {
         let mut ring = self.lock();
         loop {
             let Some(entry) = ring.take() else {
@@ -104,7 +104,7 @@ impl Shared {
                 continue;
             };
             drop(ring);
-            let dropped = pen.write(&entry);
+            let dropped = writer.write(&entry);
             self.dropped.fetch_add(dropped, Ordering::Relaxed);
             ring = self.lock();
         }

@@ -105,9 +105,11 @@ impl Catalog {
     }
 
     pub(super) async fn serve_here(self: &Arc<Self>, cluster: &Handle, parcel: &Parcel) -> Tried {
-        let line = match self.parts.modules.find(&parcel.grain.kind).await {
-            Ok(line) => line,
-            Err(failure) => return Tried::Done(refusal(failure)),
+        let find = self.parts.modules.find(&parcel.grain.kind);
+        let line = match tokio::time::timeout(self.time_left(parcel), find).await {
+            Ok(Ok(line)) => line,
+            Ok(Err(failure)) => return Tried::Done(refusal(failure)),
+            Err(_) => return Tried::Done(refusal(CallFailure::deadline(Committed::No))),
         };
         let edge = match self.wait_edge(parcel) {
             Ok(edge) => edge,

@@ -68,11 +68,14 @@ impl Revisions {
         })
     }
 
-    fn hear(&self, version: u64, table: Vec<u8>) {
+    /// Whether it's news.
+    fn hear(&self, version: u64, table: Vec<u8>) -> bool {
         let mut newest = self.newest.lock().expect("no panic under this lock");
-        if newest.0 < version {
+        let is_news = newest.0 < version;
+        if is_news {
             *newest = (version, table);
         }
+        is_news
     }
 
     fn newest(&self) -> (u64, Vec<u8>) {
@@ -111,18 +114,9 @@ impl Revisions {
     }
 
     /// What is agreed on then, unless too few hosts answer in time.
-    async fn edit_within(&self, patience: Duration, change: Change) -> Option<Agreed> {
-        let Ok((version, bytes)) = tokio::time::timeout(patience, self.agree(change)).await else {
-            self.cluster.close(table_id(), None);
-            return None;
-        };
-        let is_news = self.newest().0 < version;
-        self.hear(version, bytes.clone());
-        if is_news {
-            self.tell_all(version, &bytes).await;
-        }
-        let table = decode(&bytes).unwrap_or_default();
-        Some(Agreed { version, table })
+    async fn edit_within(&self, patience: Duration, change: Change) -> Option<(u64, Vec<u8>)> {
+        let agreed = tokio::time::timeout(patience, self.agree(change)).await;
+        agreed.inspect_err(|_| self.cluster.close(table_id(), None)).ok()
     }
 
     /// Hosts that don't answer catch up later.
@@ -140,25 +134,33 @@ impl Revisions {
 impl Agree for Revisions {
     fn edit(&self, change: Change) -> Agreeing<'_, Result<Agreed, CallFailure>> {
         Box::pin(async move {
-            self.edit_within(AGREE_PATIENCE, change).await.ok_or_else(|| CallFailure {
+            let edited = self.edit_within(AGREE_PATIENCE, change).await;
+            let (version, bytes) = edited.ok_or_else(|| CallFailure {
                 committed: Committed::Unknown,
                 ..CallFailure::before(
                     Code::NoQuorum,
                     "too few hosts have answered to agree on the types' revisions; whether it's done shows in `granary ls`",
                 )
-            })
+            })?;
+            if self.hear(version, bytes.clone()) {
+                self.tell_all(version, &bytes).await;
+            }
+            Ok(agreed(version, &bytes))
         })
     }
 
     fn read(&self) -> Agreeing<'_, Result<Agreed, CallFailure>> {
         Box::pin(async move {
-            let agreed = self.edit_within(READ_PATIENCE, Arc::new(|_| None)).await;
-            agreed.ok_or_else(|| {
+            // The others find out for themselves: whoever reads may be asked by them at this moment.
+            let read = self.edit_within(READ_PATIENCE, Arc::new(|_| None)).await;
+            let (version, bytes) = read.ok_or_else(|| {
                 CallFailure::before(
                     Code::NoQuorum,
                     "too few hosts have answered to say whether this type is deployed",
                 )
-            })
+            })?;
+            self.hear(version, bytes.clone());
+            Ok(agreed(version, &bytes))
         })
     }
 
@@ -246,6 +248,11 @@ impl Follower {
             }
         }
     }
+}
+
+fn agreed(version: u64, bytes: &[u8]) -> Agreed {
+    let table = decode(bytes).unwrap_or_default();
+    Agreed { version, table }
 }
 
 /// The table is kept like a grain that nobody can call.

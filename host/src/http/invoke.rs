@@ -33,10 +33,11 @@ where
 {
     // Whoever may not even read isn't told what there is.
     caller.may(Act::Read(&grain.kind))?;
-    let deployment = deployed(&api.inside, &grain.kind).await?;
+    let timeout = headers::timeout(&parts.headers, &api.config)?;
+    let found = tokio::time::timeout(timeout, deployed(&api.inside, &grain.kind)).await;
+    let deployment = found.map_err(|_| CallFailure::deadline(Committed::No))??;
     let described = method_of(&deployment, method, caller)?;
     let by_query = by_query(&parts.method, described)?;
-    let timeout = headers::timeout(&parts.headers, &api.config)?;
     let idempotency = headers::idempotency(&parts.headers, &caller.client)?;
     let stale = headers::stale(&parts.headers)?;
     if stale && described.kind != MethodKind::Read {

@@ -52,15 +52,21 @@ impl Modules {
         if !known.as_ref().is_err_and(|failure| failure.code == Code::UnknownType) {
             return known;
         }
-        self.catch_up().await?;
+        let agreed = self.read_lately().await?;
+        // That there is no such type is known without waiting for what is being made ready of others.
+        if let Some(agreed) = agreed.filter(|agreed| agreed.table.has(kind)) {
+            self.adopt(&agreed).await?;
+        }
         self.line(kind)
     }
 
     /// As [`find`](Self::find), as of what somebody knows who has adopted this version of the table: a host that is behind doesn't make those
     /// before it ask the others.
     pub(crate) async fn find_as_of(&self, kind: &GrainType, version: u64) -> Result<Arc<Line>, CallFailure> {
-        if self.adopted() < version {
-            self.catch_up().await?;
+        if self.adopted() < version
+            && let Some(agreed) = self.read_lately().await?
+        {
+            self.adopt(&agreed).await?;
         }
         self.line(kind)
     }
@@ -70,19 +76,22 @@ impl Modules {
         self.shared.adopted.load(Ordering::Acquire)
     }
 
-    /// Has what was agreed on, also if nobody told.
-    async fn catch_up(&self) -> Result<(), CallFailure> {
+    /// What is agreed on, or was a moment ago, also if nobody told; nothing on a host alone.
+    async fn read_lately(&self) -> Result<Option<Arc<Agreed>>, CallFailure> {
         let Some(by) = self.shared.agreement.get() else {
-            return Ok(());
+            return Ok(None);
         };
         // One at a time, and not again at once: strange names mustn't keep the hosts busy.
-        let mut asked = self.shared.asked.lock().await;
-        if asked.is_none_or(|at| at.elapsed() >= ASK_AGAIN) {
-            let now = Instant::now();
-            self.adopt(&by.read().await?).await?;
-            *asked = Some(now);
+        let mut read = self.shared.read.lock().await;
+        match &*read {
+            Some((at, agreed)) if at.elapsed() < ASK_AGAIN => Ok(Some(agreed.clone())),
+            _ => {
+                let now = Instant::now();
+                let agreed = Arc::new(by.read().await?);
+                *read = Some((now, agreed.clone()));
+                Ok(Some(agreed))
+            }
         }
-        Ok(())
     }
 
     /// A module's bytes, for a host that doesn't have them.
@@ -157,7 +166,12 @@ impl Shared {
 
     /// Versions are adopted one after the other, and an older one never after a newer one: hosts that deploy at the same time tell one
     /// another in any order. Not under the lock on deploys, which such hosts hold while they wait for each other to adopt.
-    async fn adopt(self: &Arc<Self>, Agreed { version, table }: &Agreed) -> Result<(), CallFailure> {
+    async fn adopt(self: &Arc<Self>, agreed: &Agreed) -> Result<(), CallFailure> {
+        let newest = self.newest_at_start().await?;
+        let Agreed { version, table } = newest
+            .as_ref()
+            .filter(|newest| newest.version > agreed.version)
+            .unwrap_or(agreed);
         let _adopting = self.adopting.lock().await;
         if *version <= self.adopted.load(Ordering::Acquire) {
             return Ok(());
@@ -178,6 +192,19 @@ impl Shared {
         }
         self.adopted.store(*version, Ordering::Release);
         Ok(())
+    }
+
+    /// What is agreed on, for a host that has just started: it doesn't know which version its revisions are at, and mustn't go back to an
+    /// older one that somebody has sent late.
+    async fn newest_at_start(&self) -> Result<Option<Agreed>, CallFailure> {
+        match self
+            .agreement
+            .get()
+            .filter(|_| self.adopted.load(Ordering::Acquire) == 0)
+        {
+            Some(by) => by.read().await.map(Some),
+            None => Ok(None),
+        }
     }
 
     async fn adopt_type(

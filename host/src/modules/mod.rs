@@ -4,6 +4,8 @@
 //! the way leaves nothing behind but, at most, module bytes that no record names.
 
 mod agreed;
+#[cfg(test)]
+mod agreed_tests;
 mod compat;
 mod line;
 mod stuck;
@@ -92,8 +94,8 @@ struct Shared {
     adopting: Mutex<()>,
     /// The version that they are at.
     adopted: AtomicU64,
-    /// When an unknown type was last asked for among the hosts.
-    asked: Mutex<Option<Instant>>,
+    /// What was agreed on when an unknown type was last asked for, and when that was.
+    read: Mutex<Option<(Instant, Arc<Agreed>)>>,
 }
 
 /// A type whose current module can't be loaded: its file is damaged or gone. The other types are served.
@@ -132,7 +134,7 @@ impl Modules {
             agreement: OnceLock::new(),
             adopting: Mutex::default(),
             adopted: AtomicU64::default(),
-            asked: Mutex::default(),
+            read: Mutex::default(),
         };
         let modules = Modules {
             shared: Arc::new(shared),

@@ -77,6 +77,11 @@ impl Table {
         self.rows.is_empty()
     }
 
+    /// Whether it knows a type.
+    pub(super) fn has(&self, kind: &GrainType) -> bool {
+        self.rows.contains_key(kind.as_str())
+    }
+
     /// The types' names.
     pub(super) fn kinds(&self) -> Vec<GrainType> {
         self.rows.keys().filter_map(|kind| GrainType::new(kind).ok()).collect()

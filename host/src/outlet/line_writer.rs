@@ -9,7 +9,7 @@ use super::ring::Entry;
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// See the file's text.
-pub(super) struct Pen<W, N> {
+pub(super) struct LineWriter<W, N> {
     out: W,
     /// Says how many lines were dropped.
     notice: N,
@@ -19,9 +19,9 @@ pub(super) struct Pen<W, N> {
     is_torn: bool,
 }
 
-impl<W: Write, N: Fn(u64) -> String> Pen<W, N> {
-    pub(super) fn new(out: W, notice: N) -> Pen<W, N> {
-        Pen {
+impl<W: Write, N: Fn(u64) -> String> LineWriter<W, N> {
+    pub(super) fn new(out: W, notice: N) -> LineWriter<W, N> {
+        LineWriter {
             out,
             notice,
             untold: 0,
@@ -99,10 +99,10 @@ mod tests {
     }
 
     fn written(script: Vec<Result<usize, ErrorKind>>, lines: &[&str]) -> (String, u64) {
-        let mut pen = Pen::new(Script(script, Vec::new()), |dropped| format!("{dropped} dropped"));
-        let dropped = lines.iter().map(|line| pen.write(&Entry::Line((*line).to_owned())));
+        let mut writer = LineWriter::new(Script(script, Vec::new()), |dropped| format!("{dropped} dropped"));
+        let dropped = lines.iter().map(|line| writer.write(&Entry::Line((*line).to_owned())));
         let dropped = dropped.sum();
-        (String::from_utf8(pen.out.1).unwrap(), dropped)
+        (String::from_utf8(writer.out.1).unwrap(), dropped)
     }
 
     #[test]
