@@ -24,10 +24,11 @@ use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureSc
 use super::authority::AuthorityError;
 use super::identity::{Identity, Leaf};
 
-/// What hosts of a cluster speak.
-pub(super) const PEERS: &[u8] = b"granary/1";
+/// What hosts of a cluster speak. The number rises with the form of what is said: hosts of different forms don't get past the handshake,
+/// instead of reading one thing for another.
+pub(super) const PEERS: &[u8] = b"granary/2";
 /// What a host speaks that isn't in yet.
-pub(super) const JOIN: &[u8] = b"granary-join/1";
+pub(super) const JOIN: &[u8] = b"granary-join/2";
 /// A connection on which nothing is heard for this long is over.
 const IDLE: Duration = Duration::from_secs(3);
 /// Between signs of life on a quiet one.
