@@ -216,6 +216,19 @@ hostile_turns! {
     a_trap_in_the_middle_of_a_mutation: Turn::of_probe("trap_after_write", "[100]", 500, "trap");
     an_abort: Turn::of_probe("trap_now", "", 500, "trap");
     an_exit_that_claims_success: Turn::of_probe("exit", "[0]", 500, "trap");
+    a_claim_that_an_argument_was_wrong_after_a_write: Turn::of_raw(
+        "(memory.fill (i32.const 65536) (i32.const 0) (i32.const 64))
+         (i32.store8 (i32.const 65536) (i32.const 1))
+         (i32.const 65536)",
+        400, "bad_arguments"
+    );
+    a_claim_that_the_method_is_unknown_after_a_write: Turn::of_raw(
+        "(memory.fill (i32.const 65536) (i32.const 0) (i32.const 64))
+         (i32.store8 (i32.const 65536) (i32.const 1))
+         (i32.store8 (i32.const 65540) (i32.const 1))
+         (i32.const 65536)",
+        404, "unknown_method"
+    );
     an_exit_that_claims_failure: Turn::of_probe("exit", "[1]", 500, "trap");
     a_huge_reply: Turn::of_raw(
         "(drop (memory.grow (i32.const 300))) (call $ok (i32.const 100000) (i32.const 16000000))", 413, "too_large"
@@ -267,9 +280,9 @@ hostile_turns! {
         413, "too_large"
     );
     // The caller passes the failure on as its own: what it had added stands.
-    calls_to_itself: Turn {
+    a_chain_without_end_that_is_passed_on: Turn {
         value: 8,
-        args: r#"{"n": 5, "grain_type": "probe", "key": "0-0-0", "method": "chain", "args": [40]}"#,
+        args: r#"{"n": 5, "grain_type": "probe", "key": "deep", "method": "chain", "args": [40]}"#,
         ..Turn::of_probe("pass_on", "", 508, "chain_too_deep")
     };
     calls_without_end: Turn::of_probe("chain", "[1000]", 508, "chain_too_deep");

@@ -353,39 +353,33 @@ impl Activation {
         match &end {
             TurnEnd::Done(_) => self.backoff.succeeded(),
             TurnEnd::Failed(_) => self.backoff.failed(now.time, &self.limits),
-            TurnEnd::Refused(_) => {}
+            TurnEnd::Refused(_) | TurnEnd::Undone(_) => {}
         }
-        match end {
+        let (failure, rests_on) = match end {
             TurnEnd::Done(outcome) if running.may_commit => {
                 let stored = running
                     .once
                     .map(|once| stored_reply(once, self.reply_clock.at(now.time), &outcome));
-                self.stand(now, running, outcome.into_result(), stored, out);
+                return self.stand(now, running, outcome.into_result(), stored, out);
             }
-            TurnEnd::Done(outcome) => {
-                let result = outcome.into_result().map_err(|failure| CallFailure {
-                    committed: Committed::No,
-                    ..failure
-                });
-                self.finish(now, running, result, RestsOn::State, 0, out);
-            }
-            TurnEnd::Refused(failure) => {
-                let failure = CallFailure {
-                    committed: Committed::No,
-                    ..failure
-                };
-                self.finish(now, running, Err(failure), RestsOn::Nothing, 0, out);
-            }
-            TurnEnd::Failed(failure) => {
+            TurnEnd::Done(outcome) => match outcome.into_result() {
+                Ok(value) => return self.finish(now, running, Ok(value), RestsOn::State, 0, out),
+                Err(failure) => (failure, RestsOn::State),
+            },
+            TurnEnd::Refused(failure) => (failure, RestsOn::Nothing),
+            // What a read leaves in memory stays there however it ends.
+            TurnEnd::Undone(failure) if !running.may_commit => (failure, RestsOn::State),
+            TurnEnd::Undone(failure) | TurnEnd::Failed(failure) => {
                 self.phase = Phase::Cold;
                 out.push(Output::Drop);
-                let failure = CallFailure {
-                    committed: Committed::No,
-                    ..failure
-                };
-                self.finish(now, running, Err(failure), RestsOn::State, 0, out);
+                (failure, RestsOn::State)
             }
-        }
+        };
+        let failure = CallFailure {
+            committed: Committed::No,
+            ..failure
+        };
+        self.finish(now, running, Err(failure), rests_on, 0, out);
     }
 
     /// The turn's changes stand: commits them, or keeps them in memory where no more is promised.

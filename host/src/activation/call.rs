@@ -303,8 +303,8 @@ pub(super) fn fault_end(fault: Fault) -> TurnEnd {
         code,
     } = fault;
     match kind {
-        FaultKind::BadArguments => TurnEnd::Refused(CallFailure::before(Code::BadArguments, message)),
-        FaultKind::UnknownMethod => TurnEnd::Refused(CallFailure::before(Code::UnknownMethod, message)),
+        FaultKind::BadArguments => TurnEnd::Undone(CallFailure::before(Code::BadArguments, message)),
+        FaultKind::UnknownMethod => TurnEnd::Undone(CallFailure::before(Code::UnknownMethod, message)),
         FaultKind::GuestError => TurnEnd::Done(Outcome::GuestError { error, message, status }),
         FaultKind::CallFailed => {
             // One that isn't known has failed the turn before.

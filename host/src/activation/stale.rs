@@ -97,7 +97,7 @@ impl Catalog {
         };
         let result = match end {
             TurnEnd::Done(outcome) => outcome.into_result(),
-            TurnEnd::Refused(failure) | TurnEnd::Failed(failure) => Err(failure),
+            TurnEnd::Refused(failure) | TurnEnd::Undone(failure) | TurnEnd::Failed(failure) => Err(failure),
         };
         Ok(Reply {
             result,

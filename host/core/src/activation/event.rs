@@ -118,6 +118,8 @@ pub enum TurnEnd {
     Done(Outcome),
     /// The method did not run; nothing changed.
     Refused(CallFailure),
+    /// The guest says that it did nothing: whatever it has changed all the same is undone.
+    Undone(CallFailure),
     /// By a trap or a limit; the instance is unusable.
     Failed(CallFailure),
 }

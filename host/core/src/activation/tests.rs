@@ -495,6 +495,23 @@ fn a_request_may_leave_while_its_grain_rests_and_then_nobody_needs_to_be_woken()
     assert_eq!(world.machine.deadline(), None);
 }
 
+/// A guest may have changed something before it says that it did nothing. That's no reason to let the grain rest.
+#[test]
+fn a_turn_that_says_it_did_nothing_is_undone() {
+    let mut world = World::new(Durability::Committed);
+    for token in 1..=5 {
+        world.call(token);
+        world.end(TurnEnd::Undone(CallFailure::before(Code::BadArguments, "")));
+        let refused = [
+            "load".to_owned(),
+            format!("run {token}"),
+            "drop".to_owned(),
+            format!("answer {token} bad_arguments no"),
+        ];
+        world.expect(&refused.each_ref().map(String::as_str));
+    }
+}
+
 #[test]
 fn a_refused_call_is_no_good_turn_and_no_failed_one() {
     let limits = Limits {
