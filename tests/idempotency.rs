@@ -191,7 +191,7 @@ fn a_retry_after_the_caller_was_killed_has_one_effect_in_each_grain() {
 /// More calls of one turn to one grain than a client makes on its own in a while.
 #[test]
 fn a_retry_of_a_wide_fan_out_to_one_grain_has_one_effect_for_each_call() {
-    const CALLS: i64 = 300;
+    const CALLS: i64 = 250;
     let (mut host, mut client) = probe();
     let add = json!({"grain_type": "probe", "key": "b", "method": "add", "args": [1]});
     let slow = json!({"grain_type": "probe", "key": "slow", "method": "sleep_ms", "args": [2500]});

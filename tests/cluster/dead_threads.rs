@@ -27,8 +27,9 @@ const TASKS: [&str; 7] = [
     "replies",
     "revisions",
 ];
-/// Threads of libraries, and the first one: their work is lost with a request's at most.
-const OTHERS: [&str; 3] = ["granary", "sabotaged", "tokio-rt-worker"];
+/// Threads of libraries, and the first one: their work is lost with a request's at most. And those that write what the process says, which may
+/// stall or end without any harm to what it serves.
+const OTHERS: [&str; 5] = ["granary", "log", "sabotaged", "stdout", "tokio-rt-worker"];
 /// Those of the store that heads are kept in, which are watched by themselves.
 const STORE: &str = "sled-io-";
 /// A thread's name in /proc is cut there.

@@ -114,7 +114,7 @@ impl Refusal {
         if let Some(allow) = self.allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
         }
-        if let Some(seconds) = retry_after_seconds(code) {
+        if let Some(seconds) = retry_after_seconds(code).filter(|_| is_retryable(&self.failure)) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
         }
         match code {
@@ -151,12 +151,18 @@ fn status(failure: &CallFailure) -> StatusCode {
     StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
+/// Whether the same request may succeed later. What has had its effect would have it twice or, under its key, fail again.
+fn is_retryable(failure: &CallFailure) -> bool {
+    failure.code.is_retryable() && failure.committed != Committed::Yes
+}
+
 /// How long waiting helps, where it does.
 fn retry_after_seconds(code: Code) -> Option<&'static str> {
     match code {
         Code::MailboxFull | Code::Quota | Code::Overloaded | Code::NoQuorum | Code::Moved | Code::InProgress => {
             Some("1")
         }
+        Code::IdempotencyFull => Some("10"),
         Code::DiskReserve => Some("30"),
         _ => None,
     }
@@ -191,8 +197,7 @@ fn document(failure: &CallFailure, status: StatusCode, id: RequestId) -> Vec<u8>
         detail: &failure.detail,
         request_id: id.to_string(),
         committed: failure.committed.as_str(),
-        // What has had its effect would have it twice, or, under its key, fail again.
-        retryable: code.is_retryable() && failure.committed != Committed::Yes,
+        retryable: is_retryable(failure),
         error,
     };
     serde_json::to_vec(&problem).expect("texts, numbers and checked JSON have a JSON form")

@@ -87,7 +87,9 @@ fn kind() -> GrainType {
 }
 
 fn module(n: u64) -> Vec<u8> {
-    let document = format!(r#"{{"name":"digit","version":1,"doc":"{n}","methods":[{{"name":"get","kind":"read"}}]}}"#);
+    let document = format!(
+        r#"{{"name":"digit","durability":"committed","version":1,"doc":"{n}","methods":[{{"name":"get","kind":"read"}}]}}"#
+    );
     let (data, len) = (document.replace('"', "\\\""), document.len());
     let handler = "granary:grain/handler@0.1.0";
     let text = format!(
