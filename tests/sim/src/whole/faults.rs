@@ -64,7 +64,7 @@ impl Whole {
         self.coverage.count("fault", "crash");
         self.lose_disk(at, 15);
         self.stop(at, lasts);
-        self.repair(at, 30);
+        self.repair(at, 90);
     }
 
     /// One of a host's files takes long to be synced, and now and then it crashes meanwhile.
