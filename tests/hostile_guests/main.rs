@@ -219,6 +219,8 @@ hostile_turns! {
     a_claim_that_an_argument_was_wrong_after_a_write: Turn::of_raw(
         "(memory.fill (i32.const 65536) (i32.const 0) (i32.const 64))
          (i32.store8 (i32.const 65536) (i32.const 1))
+         (i32.store (i32.const 65544) (i32.const 1024))
+         (i32.store (i32.const 65548) (i32.const 4))
          (i32.const 65536)",
         400, "bad_arguments"
     );
@@ -226,6 +228,8 @@ hostile_turns! {
         "(memory.fill (i32.const 65536) (i32.const 0) (i32.const 64))
          (i32.store8 (i32.const 65536) (i32.const 1))
          (i32.store8 (i32.const 65540) (i32.const 1))
+         (i32.store (i32.const 65544) (i32.const 1024))
+         (i32.store (i32.const 65548) (i32.const 4))
          (i32.const 65536)",
         404, "unknown_method"
     );

@@ -126,11 +126,11 @@ mod tests {
     #[test]
     fn a_text_has_a_limit_and_says_what_is_missing() {
         let mut kept = Kept::default();
-        write!(kept, "{}{}{}", "x".repeat(TEXT_LIMIT - 1), "ü", "y").unwrap();
+        write!(kept, "{}üy", "x".repeat(TEXT_LIMIT - 1)).unwrap();
         let text = kept.end();
         assert!(text.ends_with("x... (and 3 bytes more)"), "{}", &text[TEXT_LIMIT - 9..]);
         let mut kept = Kept::default();
-        write!(kept, "{}{}", "short", 5).unwrap();
+        write!(kept, "short{}", 5).unwrap();
         assert_eq!(kept.end(), "short5");
     }
 }
