@@ -52,7 +52,7 @@ fn what_is_saved_can_be_loaded() {
     assert!(!loaded("").unwrap().is_made());
 }
 
-mod scale {
+pub mod scale {
     use granary_sdk::prelude::*;
 
     #[derive(Debug, Default, Serialize, Deserialize)]

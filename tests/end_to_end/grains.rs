@@ -139,7 +139,7 @@ fn a_float_is_the_same_one_bit_for_bit_wherever_it_goes() {
         f64::MIN_POSITIVE,
         f64::MAX,
         5e-324,
-        2.2250738585072011e-308,
+        2.225_073_858_507_201e-308,
     ];
     while floats.len() < 5000 {
         let float = f64::from_bits(random.bits());
