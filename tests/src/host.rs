@@ -292,6 +292,14 @@ impl Host {
         values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
     }
 
+    /// How often a counter with a label `code` has counted this one.
+    pub fn counted(&self, name: &str, code: &str) -> u64 {
+        let text = self.client().fetch("/metrics").expect(200).text();
+        let series = format!("{name}{{code=\"{code}\"}} ");
+        let value = text.lines().find_map(|line| line.strip_prefix(&series));
+        value.map_or(0, |value| value.parse().unwrap())
+    }
+
     /// Its data folder.
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")

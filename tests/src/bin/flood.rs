@@ -2,7 +2,7 @@
 //!
 //! It opens a connection for each call, as far as its limit on open files goes, uses each once so that the host has
 //! taken or refused it, says `ready`, and waits for a line. Then it sends all requests before it reads the first reply, and says
-//! `sent`; what goes beyond comes in further rounds on the same connections. Says in a line of JSON what it did.
+//! `sent` and their number; what goes beyond comes in further rounds on the same connections. Says in a line of JSON what it did.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -45,7 +45,7 @@ fn main() {
             .map(|client| client.write(&request).is_ok())
             .collect();
         if left == calls {
-            println!("sent");
+            println!("sent {}", sent.iter().filter(|sent| **sent).count());
         }
         for (client, sent) in clients.iter_mut().zip(sent) {
             match client.read() {
