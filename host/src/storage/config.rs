@@ -72,4 +72,6 @@ pub struct Sabotage {
     pub report_before_sync: bool,
     /// Syncs of the log return at once.
     pub no_sync: bool,
+    /// Syncs of the log wait as long as there is a file of this name.
+    pub held_sync: Option<&'static str>,
 }

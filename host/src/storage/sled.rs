@@ -88,7 +88,7 @@ impl SledStorage {
     pub fn open(dir: &Path, config: StorageConfig) -> Result<Arc<SledStorage>, StorageError> {
         opening::enter(dir)?;
         let lock = lock_folder(dir)?;
-        let files = Arc::new(RealFiles::new(dir, config.sabotage.no_sync));
+        let files = Arc::new(RealFiles::new(dir, config.sabotage));
         let (heads, ballast) = opening::open_heads(dir, &files, &config)?;
         let mut storage = SledStorage::assemble(files, heads, config, end_process())?;
         ballast.load();

@@ -16,6 +16,8 @@ use granary_host::threads::{self, Doom};
 const DEAD: &str = "dead-thread:";
 /// and of one that is to do nothing.
 const STALLED: &str = "stalled-thread:";
+/// Before the path of a file: syncs of the log wait as long as it's there.
+const HELD_SYNC: &str = "held-sync:";
 
 fn main() -> ExitCode {
     let result = settings().and_then(|config| {
@@ -61,6 +63,9 @@ fn settings() -> Result<HostConfig, String> {
         "disk-full" => config.storage.reserve_bytes = u64::MAX / 2,
         other if other.starts_with(DEAD) => threads::doom(&other[DEAD.len()..], Doom::Death),
         other if other.starts_with(STALLED) => threads::doom(&other[STALLED.len()..], Doom::Stall),
+        other if other.starts_with(HELD_SYNC) => {
+            config.storage.sabotage.held_sync = Some(other[HELD_SYNC.len()..].to_owned().leak());
+        }
         other => return Err(format!("GRANARY_SABOTAGE={other} is no fault that there is")),
     }
     Ok(config)

@@ -5,23 +5,27 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{File, Files, Space};
+use crate::storage::config::Sabotage;
+
+/// How often a sync that is held looks whether it still is.
+const HELD: Duration = Duration::from_millis(1);
 
 /// A folder of the file system.
 #[derive(Debug)]
 pub(crate) struct RealFiles {
     root: PathBuf,
-    /// Whether syncs do nothing, see [`Sabotage::no_sync`](crate::storage::config::Sabotage).
-    no_sync: bool,
+    sabotage: Sabotage,
 }
 
 impl RealFiles {
-    /// The folder `root`, which must exist.
-    pub(crate) fn new(root: &Path, no_sync: bool) -> RealFiles {
+    /// The folder `root`, which must exist. Of `sabotage` only what it says of syncs matters here.
+    pub(crate) fn new(root: &Path, sabotage: Sabotage) -> RealFiles {
         RealFiles {
             root: root.to_owned(),
-            no_sync,
+            sabotage,
         }
     }
 
@@ -32,7 +36,7 @@ impl RealFiles {
     fn file(&self, inner: fs::File) -> Arc<dyn File> {
         Arc::new(RealFile {
             inner,
-            no_sync: self.no_sync,
+            sabotage: self.sabotage,
         })
     }
 }
@@ -102,7 +106,7 @@ fn named(path: &Path, error: &io::Error) -> io::Error {
 
 struct RealFile {
     inner: fs::File,
-    no_sync: bool,
+    sabotage: Sabotage,
 }
 
 impl File for RealFile {
@@ -115,8 +119,11 @@ impl File for RealFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        if self.no_sync {
+        if self.sabotage.no_sync {
             return Ok(());
+        }
+        while self.sabotage.held_sync.is_some_and(|path| Path::new(path).exists()) {
+            std::thread::sleep(HELD);
         }
         self.inner.sync_data()
     }

@@ -12,12 +12,19 @@ use granary_core::commit::Commit;
 
 use super::segment::LOG_DIR;
 use super::{CommitLog, replay};
-use crate::storage::config::StorageConfig;
+use crate::storage::config::{Sabotage, StorageConfig};
 use crate::storage::files::RealFiles;
 
 /// Small, so that a log of a few records has several.
 const SEGMENT_BYTES: u32 = 1 << 14;
 const RECORDS: usize = 24;
+/// The files of an input are read once, by the process that wrote them.
+const NO_SYNC: Sabotage = Sabotage {
+    no_replay: false,
+    report_before_sync: false,
+    no_sync: true,
+    held_sync: None,
+};
 /// What one change takes of the input.
 const CHANGE: usize = 6;
 
@@ -49,7 +56,7 @@ pub fn log_replay(bytes: &[u8]) {
         fs::write(log.join(name), bytes).expect("the folder for fuzzing has room");
     }
     let mut found = Vec::new();
-    let replayed = replay::replay(&RealFiles::new(&folder.0, true), &config(), &mut |record| {
+    let replayed = replay::replay(&RealFiles::new(&folder.0, NO_SYNC), &config(), &mut |record| {
         found.push((record.position.lsn.0, record.body.to_vec()));
         Ok(())
     });
@@ -119,7 +126,7 @@ fn config() -> StorageConfig {
 /// A log over several segments, a group a record.
 fn write_log() -> Sound {
     let folder = Folder::new();
-    let files = Arc::new(RealFiles::new(&folder.0, true));
+    let files = Arc::new(RealFiles::new(&folder.0, NO_SYNC));
     let fatal = Arc::new(|reason: &str| panic!("{reason}"));
     let log = CommitLog::open(files, &config(), fatal, &mut |_| Ok(())).expect("an empty folder holds an empty log");
     let body = |n: usize| {

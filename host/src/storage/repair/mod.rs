@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 pub use self::report::{LostGrain, LostRevision, RepairReport};
 
-use super::config::StorageConfig;
+use super::config::{Sabotage, StorageConfig};
 use super::files::{Files, RealFiles, write_atomically};
 use super::identity::lock_folder;
 use super::sled::SledStorage;
@@ -76,7 +76,7 @@ impl Repair {
         }
         let lock = lock_folder(dir)?;
         panics::watch();
-        let files: Arc<dyn Files> = Arc::new(RealFiles::new(dir, false));
+        let files: Arc<dyn Files> = Arc::new(RealFiles::new(dir, Sabotage::default()));
         let found = examination::examine(dir, &*files)?;
         Ok(Repair {
             dir: dir.to_owned(),
