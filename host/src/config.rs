@@ -57,6 +57,9 @@ pub struct MemoryConfig {
     pub waiting_bytes: Option<u64>,
 }
 
+/// What a grain takes of memory that has commits in the log.
+const LOG_GRAIN_BYTES: u64 = 512;
+
 /// The least budget that a host starts with: below it there's no room for its own caches.
 pub const BUDGET_LEAST: u64 = 64 << 20;
 
@@ -97,6 +100,7 @@ impl HostConfig {
         self.snapshot.hot_bytes = share(self.snapshot.hot_bytes, 8);
         self.http.body_memory_limit = share(self.http.body_memory_limit, 8);
         self.storage.pending_limit_bytes = share(self.storage.pending_limit_bytes, 8);
+        self.storage.log_grains = self.storage.log_grains.min(budget / 8 / LOG_GRAIN_BYTES);
         self.storage.cache_bytes = self.storage.cache_bytes.min(budget / 8);
         self.memory.waiting_bytes.get_or_insert(budget / 8);
         self

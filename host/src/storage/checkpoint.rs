@@ -6,12 +6,12 @@
 //! index and the segments freed. A crash between any two of these leaves commits in the log that an image already covers;
 //! they are skipped by their numbers.
 //!
-//! Rounds start when the log is a third full, when a grain has so many commits in the log that its activation would be slow, and at close.
+//! Rounds start when the log is a third full or holds commits of very many grains, when a grain has so many commits in the log that its activation would be slow, and at close.
 //! They never touch activations or memories.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -40,8 +40,12 @@ pub(crate) struct Checkpointer {
     pub(crate) heads: Arc<dyn Heads>,
     pub(crate) images: Arc<ImageFiles>,
     pub(crate) fatal: Fatal,
-    /// From so many bytes in the log on, segments are freed.
+    /// From so many bytes in the log on, segments are freed,
     free_from_bytes: u64,
+    /// and from so many grains on that have commits there.
+    free_from_grains: u64,
+    /// Whether that has been asked for.
+    is_asked: AtomicBool,
     batch_grains: usize,
     inline_limit: usize,
     rounds: AtomicU64,
@@ -90,6 +94,8 @@ impl Checkpointer {
             fatal,
             // The rest is room for what is appended while a checkpoint runs.
             free_from_bytes: config.log_limit_bytes / 3,
+            free_from_grains: config.log_grains,
+            is_asked: AtomicBool::new(false),
             batch_grains: config.checkpoint_batch_grains,
             inline_limit: config.inline_limit_bytes,
             rounds: AtomicU64::new(0),
@@ -98,12 +104,17 @@ impl Checkpointer {
         })
     }
 
-    /// Asks for segments to be freed if there are too many. Returns at once.
+    /// Asks for segments to be freed if there is too much in them. Returns at once.
     pub(crate) fn log_grew(&self) {
-        if self.log.live_bytes() > self.free_from_bytes {
+        if self.is_over(self.log.live_bytes()) && !self.is_asked.swap(true, Ordering::Relaxed) {
             self.wanted.lock().expect(UNPOISONED).log = true;
             self.changed.notify_one();
         }
+    }
+
+    /// Whether segments have to be freed of a log of so many bytes.
+    fn is_over(&self, bytes: u64) -> bool {
+        bytes > self.free_from_bytes || self.index.grains() > self.free_from_grains
     }
 
     /// Asks for a grain's chain to be cut. Returns at once.
@@ -141,6 +152,7 @@ impl Checkpointer {
             let grains = std::mem::take(&mut wanted.grains);
             wanted.log = false;
             drop(wanted);
+            self.is_asked.store(false, Ordering::Relaxed);
             let segments = self.segments_to_free();
             if !self.round_or_die(&segments, grains) {
                 return;
@@ -164,15 +176,18 @@ impl Checkpointer {
         self.round_or_die(&segments, Vec::new());
     }
 
-    /// The oldest segments, as many as have to go to bring the log below its mark.
+    /// The oldest segments, as many as have to go to bring the log below its mark; the oldest one if that's for its grains, whose number
+    /// shows how many are left when it's gone.
     fn segments_to_free(&self) -> Vec<Incarnation> {
         let mut bytes = self.log.live_bytes();
-        if bytes > self.free_from_bytes && self.log.sealed().is_empty() {
+        let is_over = self.is_over(bytes);
+        if is_over && self.log.sealed().is_empty() {
             self.log.seal();
         }
         let mut segments = Vec::new();
         for (incarnation, len) in self.log.sealed() {
-            if bytes <= self.free_from_bytes {
+            let is_first = segments.is_empty();
+            if bytes <= self.free_from_bytes && !(is_first && is_over) {
                 break;
             }
             bytes -= len.min(bytes);

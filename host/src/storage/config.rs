@@ -12,6 +12,10 @@ pub struct StorageConfig {
     /// the disk however little lives. From a third of it on checkpoints free the oldest segments; above it turns that may commit
     /// are refused.
     pub log_limit_bytes: u64,
+    /// Grains that have commits in the log. Default 131,072, some 500 bytes of memory each: from there on checkpoints free the oldest
+    /// segments, however short the log is. Stops small grains, and ever new ones that are deleted again, from eating the memory, and a
+    /// start from needing more of it than there is.
+    pub log_grains: u64,
     /// Bytes of records that wait for the disk. Default 64 MiB: a disk that stalls must not eat the memory.
     pub pending_limit_bytes: usize,
     /// Commits of one grain in the log since its image. Default 4,096: keeps its next activation within milliseconds.
@@ -47,6 +51,7 @@ impl Default for StorageConfig {
         StorageConfig {
             segment_bytes: 16 << 20,
             log_limit_bytes: 96 << 20,
+            log_grains: 128 << 10,
             pending_limit_bytes: 64 << 20,
             chain_limit_commits: 4096,
             chain_limit_bytes: 1 << 20,

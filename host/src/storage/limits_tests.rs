@@ -69,6 +69,37 @@ fn a_stalled_checkpointer_means_overloaded_and_no_more_than_that() {
     until("no checkpoint", || storage.stats().checkpoints > 0);
 }
 
+/// However short the log is: what is known of each takes memory, here and at the next start.
+#[test]
+fn the_log_holds_commits_of_so_many_grains_and_no_more() {
+    let disk = Disk::new();
+    let config = StorageConfig {
+        log_grains: 100,
+        log_limit_bytes: 1 << 30,
+        ..small_config()
+    };
+    let open = || {
+        let fatal = Arc::new(|reason: &str| panic!("{reason}"));
+        SledStorage::assemble(Arc::new(disk.files.clone()), disk.heads.clone(), config.clone(), fatal).unwrap()
+    };
+    let storage = open();
+    for number in 0..2000 {
+        let name = grain(&format!("grain-{number}"));
+        let (head, _) = append(&storage, &write(&name, None, 8, number));
+        // Some are gone again as soon as they are there.
+        if number % 2 == 0 {
+            append(&storage, &commit(&name, Some(&head), Change::Delete));
+        }
+    }
+    until("no checkpoint", || storage.stats().dirty_grains <= 100);
+    assert!(storage.settle());
+    drop(storage);
+    let storage = open();
+    assert!(storage.stats().dirty_grains <= 100, "after a start, too");
+    let kind = GrainType::new("counter").unwrap();
+    assert_eq!(storage.list(&kind, "", None, 3000).unwrap().keys.len(), 1000);
+}
+
 #[test]
 fn a_full_disk_stops_deploys_and_writes_and_nothing_else() {
     let disk = Disk::new();

@@ -247,7 +247,7 @@ impl SledStorage {
         if long {
             self.checkpointer.chain_grew(&commit.grain);
         }
-        if placed.rolled {
+        if placed.rolled || self.index.grains() > self.config.log_grains {
             self.checkpointer.log_grew();
         }
         Appended {
@@ -413,6 +413,9 @@ fn check_config(config: &StorageConfig) -> Result<(), StorageError> {
             config.log_limit_bytes
         ));
     }
+    if config.log_grains == 0 {
+        return wrong("the log holds commits of at least one grain".into());
+    }
     if config.checkpoint_batch_grains == 0 {
         return wrong("a checkpoint's batch holds at least one grain".into());
     }
@@ -441,25 +444,35 @@ fn enter_replayed(index: &Index, replayed: &Replayed<'_>) -> Result<Option<Grain
     Ok(long.then_some(summary.grain))
 }
 
+/// Graves that are removed in one batch: the snapshot store holds all of a batch, and copies of what it changes, in memory.
+const GRAVES_AT_ONCE: usize = 512;
+
 /// Forgets deleted grains that the log holds nothing of. Only at a start, when no activation counts on their numbering.
 fn remove_graves(heads: &dyn Heads, index: &Index) -> Result<(), StorageError> {
-    let mut changes: Vec<HeadChange> = Vec::new();
     let prefix = Table::Grave.prefix();
-    heads.scan(Bound::Included(&[prefix]), &mut |key, _| {
-        if key.first() != Some(&prefix) {
-            return false;
+    let mut from = Bound::Included(vec![prefix]);
+    loop {
+        let mut graves = Vec::new();
+        heads.scan(from.as_ref().map(Vec::as_slice), &mut |key, _| {
+            if key.first() == Some(&prefix) {
+                graves.push(key.to_vec());
+            }
+            key.first() == Some(&prefix) && graves.len() < GRAVES_AT_ONCE
+        })?;
+        let Some(last) = graves.last() else { return Ok(()) };
+        from = Bound::Excluded(last.clone());
+        let mut changes: Vec<HeadChange> = Vec::new();
+        for grave in graves {
+            if let Some(grain) = grain_in_key(&grave)
+                && index.entries(&grain).is_empty()
+            {
+                changes.push((grain_key(Table::Grain, &grain), None));
+                changes.push((grave, None));
+            }
         }
-        if let Some(grain) = grain_in_key(key)
-            && index.entries(&grain).is_empty()
-        {
-            changes.push((grain_key(Table::Grain, &grain), None));
-            changes.push((key.to_vec(), None));
+        if !changes.is_empty() {
+            heads.apply(changes)?;
+            heads.flush()?;
         }
-        true
-    })?;
-    if changes.is_empty() {
-        return Ok(());
     }
-    heads.apply(changes)?;
-    heads.flush()
 }
