@@ -225,7 +225,7 @@ impl Shared {
         }
         // Made ready before it's written that it's current: what can't be run here is refused, and asked for again.
         let bytes = self.stored(record.module).await.ok().flatten();
-        let bytes = bytes.ok_or_else(|| missing(record.module))?;
+        let bytes = bytes.ok_or_else(|| missing(Code::Internal, record.module))?;
         let (code, contract) = self.prepare(record.module, bytes).await?;
         let (shared, written, of) = (self.clone(), new.clone(), kind.clone());
         self.store(move || {
@@ -254,17 +254,20 @@ impl Shared {
         if here.is_ok_and(|bytes| bytes.is_some()) {
             return Ok(());
         }
-        let by = self.agreement.get().ok_or_else(|| missing(record.module))?;
-        let bytes = by.fetch(record.module).await.ok_or_else(|| missing(record.module))?;
-        if blake3::hash(&bytes) != record.module.0 {
-            return Err(missing(record.module));
-        }
+        // A host that is in no cluster has lost it; of others, those that have it may be back soon.
+        let by = self
+            .agreement
+            .get()
+            .ok_or_else(|| missing(Code::Internal, record.module))?;
+        let fetched = by.fetch(record.module).await;
+        let sound = fetched.filter(|bytes| blake3::hash(bytes) == record.module.0);
+        let bytes = sound.ok_or_else(|| missing(Code::NoQuorum, record.module))?;
         let shared = self.clone();
         self.store(move || shared.storage.put_module(&bytes).map(drop)).await
     }
 }
 
-fn missing(module: ModuleHash) -> CallFailure {
+fn missing(code: Code, module: ModuleHash) -> CallFailure {
     let detail = format!("no host that can be reached has module {module}");
-    CallFailure::before(Code::Internal, detail)
+    CallFailure::before(code, detail)
 }
