@@ -12,7 +12,8 @@ use crate::reply_table::StoredReply;
 /// Over the module's base image when it is a grain's first commit or an image, over the commit before otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delta {
-    /// The linear memory's length in bytes, a multiple of 64 KiB. Never shrinks.
+    /// The linear memory's length in bytes, a multiple of 64 KiB. Never shrinks. 0 in a [vacancy](Delta::vacancy) only: a turn has left its
+    /// result in memory.
     pub memory_len: u64,
     /// All mutable globals in the module's order, as raw bits.
     pub globals: Vec<u128>,
@@ -21,11 +22,26 @@ pub struct Delta {
 }
 
 impl Delta {
+    /// No memory at all: the grain is as if it had never been called, but for the replies that it keeps for repeated calls. What comes next
+    /// is over the module's base image.
+    pub fn vacancy() -> Delta {
+        Delta::default()
+    }
+
+    /// Whether it is [`vacancy`](Self::vacancy).
+    pub fn is_vacancy(&self) -> bool {
+        self.memory_len == 0
+    }
+
     /// `first` and then `rest`, as one delta over what `first` was over. `None` when there are none.
     pub fn merge<'a>(deltas: impl IntoIterator<Item = &'a Delta>) -> Option<Delta> {
         let mut merge = PatchMerge::new();
         let mut last = None;
         for delta in deltas {
+            if delta.is_vacancy() {
+                // Of what was before, nothing is left.
+                merge = PatchMerge::new();
+            }
             merge.add(&delta.patches);
             last = Some(delta);
         }
@@ -110,6 +126,14 @@ impl Change {
     pub fn deletes(&self) -> bool {
         matches!(self, Change::Delete | Change::Whole { state: None, .. })
     }
+
+    /// Whether the state after it is a [vacancy](Delta::vacancy).
+    pub fn vacates(&self) -> bool {
+        match self {
+            Change::Delta(state) | Change::Whole { state: Some(state), .. } => state.is_vacancy(),
+            Change::Delete | Change::Whole { state: None, .. } => false,
+        }
+    }
 }
 
 /// One grain's next state, as the log and the replicas hold it.
@@ -150,6 +174,8 @@ pub struct Summary {
     pub revision: Revision,
     /// Whether there is no state after it.
     pub deletes: bool,
+    /// Whether the state after it is a [vacancy](Delta::vacancy): the grain doesn't exist, and keeps replies.
+    pub vacates: bool,
     /// Of a [`Change::Whole`], the hash of the commit whose state it is.
     pub copies: Option<[u8; 16]>,
 }
@@ -172,6 +198,16 @@ pub const NOTHING: [u8; 16] = [0; 16];
 
 /// The form's version, the first byte of every record.
 const FORM: u8 = 1;
+
+/// What stands before a change.
+mod kind {
+    pub(super) const DELTA: u8 = 0;
+    pub(super) const DELETE: u8 = 1;
+    pub(super) const WHOLE: u8 = 2;
+    pub(super) const WHOLE_DELETED: u8 = 3;
+    pub(super) const VACATE: u8 = 4;
+    pub(super) const WHOLE_VACANT: u8 = 5;
+}
 
 impl Commit {
     /// Takes a grain out of a storage with all that is known of it: other hosts keep it now, or all have forgotten that it was deleted.
@@ -204,15 +240,22 @@ impl Commit {
         out.extend_from_slice(&self.module.0);
         put_varint(out, self.revision.0);
         match &self.change {
+            Change::Delta(delta) if delta.is_vacancy() => out.push(kind::VACATE),
             Change::Delta(delta) => {
-                out.push(0);
+                out.push(kind::DELTA);
                 delta.encode(out);
             }
-            Change::Delete => out.push(1),
+            Change::Delete => out.push(kind::DELETE),
             Change::Whole { hash, state } => {
-                out.push(if state.is_some() { 2 } else { 3 });
+                let state = state.as_ref();
+                let vacant = state.is_some_and(Delta::is_vacancy);
+                out.push(match state {
+                    None => kind::WHOLE_DELETED,
+                    Some(_) if vacant => kind::WHOLE_VACANT,
+                    Some(_) => kind::WHOLE,
+                });
                 out.extend_from_slice(hash);
-                if let Some(delta) = state {
+                if let Some(delta) = state.filter(|_| !vacant) {
                     delta.encode(out);
                 }
             }
@@ -232,14 +275,21 @@ impl Commit {
     pub fn decode(bytes: &[u8]) -> Result<Commit, DecodeError> {
         let mut reader = Reader::new(bytes);
         let summary = decode_summary(&mut reader)?;
-        let change = match (summary.copies, summary.deletes) {
-            (None, true) => Change::Delete,
-            (None, false) => Change::Delta(Delta::decode(&mut reader)?),
-            (Some(hash), true) => Change::Whole { hash, state: None },
-            (Some(hash), false) => {
-                let state = Some(Delta::decode(&mut reader)?);
-                Change::Whole { hash, state }
+        let state = if summary.deletes {
+            None
+        } else if summary.vacates {
+            Some(Delta::vacancy())
+        } else {
+            let delta = Delta::decode(&mut reader)?;
+            if delta.is_vacancy() {
+                return Err(reader.error("a memory's length, which isn't 0"));
             }
+            Some(delta)
+        };
+        let change = match (summary.copies, state) {
+            (None, None) => Change::Delete,
+            (None, Some(delta)) => Change::Delta(delta),
+            (Some(hash), state) => Change::Whole { hash, state },
         };
         let count: usize = reader.varint()?;
         let mut replies = Vec::with_capacity(count.min(reader.rest().len()));
@@ -296,15 +346,17 @@ fn decode_summary(reader: &mut Reader<'_>) -> Result<Summary, DecodeError> {
         module: ModuleHash(reader.array()?),
         revision: Revision(reader.varint()?),
         deletes: false,
+        vacates: false,
         copies: None,
     };
     let kind = reader.byte()?;
-    summary.deletes = match kind {
-        0 | 2 => false,
-        1 | 3 => true,
-        _ => return Err(reader.error("0 to 3: what the commit does")),
-    };
-    if kind >= 2 {
+    let is_copy = matches!(kind, kind::WHOLE | kind::WHOLE_DELETED | kind::WHOLE_VACANT);
+    summary.deletes = matches!(kind, kind::DELETE | kind::WHOLE_DELETED);
+    summary.vacates = matches!(kind, kind::VACATE | kind::WHOLE_VACANT);
+    if !is_copy && !matches!(kind, kind::DELTA | kind::DELETE | kind::VACATE) {
+        return Err(reader.error("0 to 5: what the commit does"));
+    }
+    if is_copy {
         summary.copies = Some(reader.array()?);
     }
     Ok(summary)
@@ -323,15 +375,22 @@ fn decode_name(reader: &mut Reader<'_>) -> Result<GrainName, DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
     #[test]
     fn the_summary_is_the_commits() {
-        let (hash, state) = ([8; 16], Some(Delta::default()));
+        let hash = [8; 16];
+        let nothing = Delta::vacancy();
+        let left = Delta {
+            memory_len: 1 << 16,
+            ..Delta::default()
+        };
+        let whole = |state| Change::Whole { hash, state };
         let changes = [
             Change::Delete,
-            Change::Delta(Delta::default()),
-            Change::Whole { hash, state },
-            Change::Whole { hash, state: None },
+            Change::Delta(left.clone()),
+            Change::Delta(nothing.clone()),
+            whole(Some(left)),
+            whole(Some(nothing.clone())),
+            whole(None),
         ];
         for change in changes {
             let commit = Commit {
@@ -359,10 +418,27 @@ mod tests {
                 revision: commit.revision,
                 grain: commit.grain.clone(),
                 deletes: commit.change.deletes(),
+                vacates: commit.change.vacates(),
                 copies: matches!(commit.change, Change::Whole { .. }).then_some(hash),
             };
             assert_eq!(summary.head([9; 16]), commit.head([9; 16]));
             assert_eq!(Commit::summary(&bytes), Ok(summary));
         }
+    }
+
+    #[test]
+    fn of_what_was_before_a_vacancy_nothing_is_left() {
+        let delta = |byte| {
+            let mut patches = Patches::new();
+            patches.push_whole(byte, &[byte as u8; 4096]);
+            Delta {
+                memory_len: u64::from(byte) << 16,
+                globals: vec![byte.into()],
+                patches,
+            }
+        };
+        let nothing = Delta::vacancy();
+        assert_eq!(Delta::merge([&delta(1), &nothing]), Some(Delta::vacancy()));
+        assert_eq!(Delta::merge([&delta(3), &nothing, &delta(2)]), Some(delta(2)));
     }
 }

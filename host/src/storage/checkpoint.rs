@@ -344,6 +344,7 @@ impl Checkpointer {
             Some(before) => Some(self.place_before(grain, before, image.as_ref(), chunk)?),
         };
         let value = HeadValue {
+            vacant: stored.is_vacant(),
             head: stored.head,
             image,
             before,

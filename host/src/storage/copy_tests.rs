@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use granary_core::commit::Change;
 use granary_core::id::Seq;
 
-use super::suite::{append, commit, each, grain, memory, wait_durable, write};
+use super::suite::{append, commit, each, grain, known, memory, wait_durable, write};
 use super::*;
 
 /// All that a storage has, by name.
@@ -23,7 +23,7 @@ fn all_grains_are_visited_with_their_last_commits_deleted_ones_too() {
     each(|bench| {
         let mut expected = BTreeMap::new();
         let mut note = |name: &GrainName, head: Head, deleted| {
-            expected.insert(name.clone(), StoredHead { head, deleted });
+            expected.insert(name.clone(), known(head, deleted));
         };
         let mut first = Vec::new();
         for key in ["a", "b", "c", "d"] {
@@ -130,7 +130,7 @@ fn a_commit_of_another_history_with_the_same_number_is_another_commit() {
             bench.reopen();
             let (head, lsn) = append(bench.storage(), &other);
             let deleted = other.change.deletes();
-            let expected = StoredHead { head, deleted };
+            let expected = known(head, deleted);
             for _ in 0..3 {
                 assert_eq!(bench.storage().head(&name).unwrap(), Some(expected.clone()));
                 let stored = bench.storage().load(&name).unwrap().unwrap();

@@ -14,7 +14,7 @@ pub use super::log::fuzzing::log_replay;
 #[doc(hidden)]
 pub fn head_value(bytes: &[u8]) {
     let Ok(value) = HeadValue::decode(bytes) else { return };
-    assert_eq!(HeadValue::is_deleted(bytes), value.image.is_none());
+    assert_eq!(HeadValue::exists(bytes), value.stored_head().exists());
     let written = value.encode();
     assert!(written.len() <= bytes.len(), "what is written is the shortest form");
     assert_eq!(HeadValue::decode(&written), Ok(value.clone()));

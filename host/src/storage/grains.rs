@@ -330,7 +330,8 @@ pub(crate) fn apply(stored: &mut Option<Stored>, commit: Commit, hash: [u8; 16])
         replies: Default::default(),
         lsn: Lsn(0),
     });
-    let existed = !std::mem::replace(&mut next.deleted, commit.change.deletes());
+    let existed = next.exists();
+    next.deleted = commit.change.deletes();
     let mut before = None;
     match commit.change {
         Change::Delete => {
@@ -342,7 +343,14 @@ pub(crate) fn apply(stored: &mut Option<Stored>, commit: Commit, hash: [u8; 16])
             next.replies = Default::default();
             commit.replies.into_iter().for_each(|reply| next.replies.insert(reply));
         }
+        Change::Delta(vacancy) if vacancy.is_vacancy() => {
+            next.parts = vec![vacancy];
+            commit.replies.into_iter().for_each(|reply| next.replies.insert(reply));
+        }
         Change::Delta(delta) => {
+            if next.is_vacant() {
+                next.parts.clear();
+            }
             // A memory is only ever patched under the module that wrote it: another one starts from its own base image.
             if next.head.module != head.module {
                 let parts = std::mem::take(&mut next.parts);

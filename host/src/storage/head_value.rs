@@ -15,6 +15,8 @@ const FORM_MOVED: u8 = 2;
 const NOWHERE: u8 = 0;
 const INLINE: u8 = 1;
 const IN_FILE: u8 = 2;
+/// In the lower half: the image is of a vacancy.
+const VACANT: u8 = 1 << 3;
 const BEFORE_SHIFT: u32 = 4;
 
 /// A grain's value.
@@ -23,6 +25,8 @@ pub(crate) struct HeadValue {
     pub(crate) head: Head,
     /// `None` when the head's commit deleted the grain.
     pub(crate) image: Option<ImagePlace>,
+    /// Whether it did but for replies: those are in the image.
+    pub(crate) vacant: bool,
     /// The state from before the head's commit, when that moved the grain to another module.
     pub(crate) before: Option<BeforeImage>,
 }
@@ -157,6 +161,7 @@ impl HeadValue {
         StoredHead {
             head: self.head.clone(),
             deleted: self.image.is_none(),
+            vacant: self.vacant,
         }
     }
 
@@ -173,9 +178,10 @@ impl HeadValue {
         places.find(|place| matches!(place, ImagePlace::File(place) if place == at))
     }
 
-    /// Whether the stored form in `bytes` is of a deleted grain; a look at two bytes, for listings.
-    pub(crate) fn is_deleted(bytes: &[u8]) -> bool {
-        bytes.get(1).is_some_and(|tags| split(*tags).0 == NOWHERE)
+    /// Whether the stored form in `bytes` is of a grain that has state; a look at two bytes, for listings.
+    pub(crate) fn exists(bytes: &[u8]) -> bool {
+        let tag = bytes.get(1).map(|tags| split(*tags).0);
+        tag.is_none_or(|tag| tag != NOWHERE && tag & VACANT == 0)
     }
 
     /// The stored form.
@@ -183,7 +189,8 @@ impl HeadValue {
         let before = self.before.as_ref();
         let mut out = vec![if before.is_some() { FORM_MOVED } else { FORM }];
         let before_tag = ImagePlace::tag(before.map(|before| &before.place));
-        out.push(ImagePlace::tag(self.image.as_ref()) | before_tag << BEFORE_SHIFT);
+        let vacant = if self.vacant { VACANT } else { 0 };
+        out.push(ImagePlace::tag(self.image.as_ref()) | vacant | before_tag << BEFORE_SHIFT);
         let head = &self.head;
         put_varint(&mut out, head.ballot.counter);
         out.extend_from_slice(&head.ballot.host.0);
@@ -223,7 +230,11 @@ impl HeadValue {
             module: ModuleHash(reader.array()?),
             revision: Revision(reader.varint()?),
         };
-        let image = ImagePlace::decode(tag, &mut reader)?;
+        let vacant = tag & VACANT != 0;
+        let image = ImagePlace::decode(tag & !VACANT, &mut reader)?;
+        if vacant && image.is_none() {
+            return Err(reader.error("where the replies of a vacancy are"));
+        }
         let mut before = None;
         if form == FORM_MOVED {
             let (module, revision) = (ModuleHash(reader.array()?), Revision(reader.varint()?));
@@ -236,7 +247,12 @@ impl HeadValue {
             });
         }
         reader.finish()?;
-        Ok(HeadValue { head, image, before })
+        Ok(HeadValue {
+            head,
+            image,
+            vacant,
+            before,
+        })
     }
 }
 
@@ -266,6 +282,7 @@ mod tests {
         HeadValue {
             head,
             image,
+            vacant: false,
             before: None,
         }
     }
@@ -292,6 +309,10 @@ mod tests {
         let mut values = vec![value(None)];
         for image in &places {
             values.push(value(Some(image.clone())));
+            values.push(HeadValue {
+                vacant: true,
+                ..value(Some(image.clone()))
+            });
             values.extend(places.iter().map(|place| HeadValue {
                 before: Some(BeforeImage {
                     module: ModuleHash([4; 32]),
@@ -304,7 +325,7 @@ mod tests {
         for value in values {
             let bytes = value.encode();
             assert_eq!(HeadValue::decode(&bytes), Ok(value.clone()));
-            assert_eq!(HeadValue::is_deleted(&bytes), value.image.is_none());
+            assert_eq!(HeadValue::exists(&bytes), value.stored_head().exists());
             for len in 0..bytes.len() {
                 assert!(HeadValue::decode(&bytes[..len]).is_err());
             }

@@ -31,6 +31,8 @@ pub(crate) struct Entry {
     pub(crate) position: Position,
     /// Whether it deletes the grain: what came before is of no interest any more.
     pub(crate) deletes: bool,
+    /// Whether it does so but for replies that stay, those from before among them.
+    pub(crate) vacates: bool,
     /// Whether it's a copy of a whole state, which stands by itself, whatever an image or earlier commits say.
     pub(crate) whole: bool,
 }
@@ -52,6 +54,13 @@ struct Chain {
     bytes: u64,
     /// Whether it was reported as too long and not checkpointed since.
     reported: bool,
+}
+
+impl Entry {
+    /// Whether the grain has state after it.
+    fn exists(&self) -> bool {
+        !self.deletes && !self.vacates
+    }
 }
 
 impl Chain {
@@ -79,8 +88,8 @@ pub(crate) struct Index {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) key: GrainKey,
-    /// Whether its last commit deleted it.
-    pub(crate) deleted: bool,
+    /// Whether it has state after its last commit.
+    pub(crate) exists: bool,
 }
 
 const UNPOISONED: &str = "no thread panics while it holds a lock of the index";
@@ -168,6 +177,7 @@ impl Index {
         let head = StoredHead {
             head: chain.last.clone(),
             deleted: chain.entries.last().is_some_and(|entry| entry.deletes),
+            vacant: chain.entries.last().is_some_and(|entry| entry.vacates),
         };
         Some((head, chain.entries.iter().any(|entry| entry.whole)))
     }
@@ -251,15 +261,15 @@ impl Index {
                     complete = false;
                     break;
                 }
-                let deleted = chain.entries.last().is_some_and(|entry| entry.deletes);
-                existing += usize::from(!deleted);
+                let exists = chain.entries.last().is_none_or(Entry::exists);
+                existing += usize::from(exists);
                 let key = grain.key.clone();
-                found.push(Found { key, deleted });
+                found.push(Found { key, exists });
             }
         }
         found.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         // Behind the last of these a shard that was cut short may have others.
-        let mut existing = found.iter().enumerate().filter(|(_, found)| !found.deleted);
+        let mut existing = found.iter().enumerate().filter(|(_, found)| found.exists);
         if let Some((last, _)) = existing.nth(limit.saturating_sub(1))
             && last + 1 < found.len()
         {
@@ -291,6 +301,7 @@ mod tests {
             seq: Seq(seq),
             position,
             deletes: false,
+            vacates: false,
             whole: false,
         }
     }
@@ -373,9 +384,9 @@ mod tests {
         for limit in [1, 2, 7, 133, 134, 500] {
             let (found, complete) = index.list(&kind, Bound::Included(&start), "k", limit);
             let last = if limit < 133 { found.len() } else { 200 };
-            let all: Vec<_> = (0..last).map(|i| (format!("k{i:03}"), i % 3 == 0)).collect();
-            let found: Vec<_> = found.iter().map(|f| (f.key.to_string(), f.deleted)).collect();
-            let existing = found.iter().filter(|(_, deleted)| !deleted).count();
+            let all: Vec<_> = (0..last).map(|i| (format!("k{i:03}"), i % 3 != 0)).collect();
+            let found: Vec<_> = found.iter().map(|f| (f.key.to_string(), f.exists)).collect();
+            let existing = found.iter().filter(|(_, exists)| *exists).count();
             assert_eq!(found, all, "limit {limit}");
             assert_eq!(existing, limit.min(133));
             assert!(complete || limit <= 133);

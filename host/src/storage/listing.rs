@@ -41,7 +41,7 @@ pub(crate) fn list(
     } else {
         indexed.last().map(|found| found.key.clone())
     };
-    let mut exists: BTreeMap<GrainKey, bool> = indexed.into_iter().map(|found| (found.key, !found.deleted)).collect();
+    let mut exists: BTreeMap<GrainKey, bool> = indexed.into_iter().map(|found| (found.key, found.exists)).collect();
     let mut found = 0;
     let lower = from.map(|key| type_key(Table::Grain, kind, key.as_str()));
     let within = type_key(Table::Grain, kind, prefix);
@@ -55,7 +55,7 @@ pub(crate) fn list(
             return false;
         }
         exists.entry(grain.key).or_insert_with(|| {
-            let alive = !HeadValue::is_deleted(value);
+            let alive = HeadValue::exists(value);
             found += usize::from(alive);
             alive
         });

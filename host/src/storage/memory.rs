@@ -198,7 +198,7 @@ impl Storage for MemoryStorage {
         let names = state.grains.range((from, Bound::Unbounded));
         let names = names.take_while(|(name, _)| name.kind == *kind && name.key.as_str().starts_with(prefix));
         let mut keys = names
-            .filter(|(_, stored)| !stored.deleted)
+            .filter(|(_, stored)| stored.exists())
             .map(|(name, _)| name.key.clone());
         let page: Vec<_> = keys.by_ref().take(limit).collect();
         let more = keys.next().is_some();

@@ -44,6 +44,8 @@ mod store_place;
 #[cfg(test)]
 mod suite;
 mod sync_shim;
+#[cfg(test)]
+mod vacancy_tests;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -69,7 +71,8 @@ pub struct Stored {
     pub head: Head,
     /// Whether that commit deleted it: then `parts` and `replies` are empty, and only the numbering goes on.
     pub deleted: bool,
-    /// Its state: apply in order over the module's base image. The image first, later deltas after it.
+    /// Its state: apply in order over the module's base image. The image first, later deltas after it. A
+    /// [vacancy](Delta::vacancy) is alone.
     pub parts: Vec<Delta>,
     /// The replies that it keeps for repeated calls.
     pub replies: ReplyTable,
@@ -78,11 +81,22 @@ pub struct Stored {
 }
 
 impl Stored {
+    /// Whether the grain has state: neither deleted nor vacant.
+    pub(crate) fn exists(&self) -> bool {
+        !self.deleted && !self.is_vacant()
+    }
+
+    /// Whether all that is left of the grain are replies for repeated calls.
+    pub(crate) fn is_vacant(&self) -> bool {
+        matches!(self.parts.as_slice(), [only] if only.is_vacancy())
+    }
+
     /// Without the state.
     pub(crate) fn stored_head(&self) -> StoredHead {
         StoredHead {
             head: self.head.clone(),
             deleted: self.deleted,
+            vacant: self.is_vacant(),
         }
     }
 }
@@ -94,6 +108,15 @@ pub struct StoredHead {
     pub head: Head,
     /// Whether it deleted the grain.
     pub deleted: bool,
+    /// Whether it did and left replies for repeated calls.
+    pub vacant: bool,
+}
+
+impl StoredHead {
+    /// Whether the grain has state.
+    pub fn exists(&self) -> bool {
+        !self.deleted && !self.vacant
+    }
 }
 
 /// The state from before a grain moved to another module.

@@ -233,6 +233,7 @@ impl SledStorage {
             seq: commit.seq,
             position: placed.position,
             deletes: commit.change.deletes(),
+            vacates: commit.change.vacates(),
             whole,
         };
         let link = Link {
@@ -432,6 +433,7 @@ fn enter_replayed(index: &Index, replayed: &Replayed<'_>) -> Result<Option<Grain
         seq: summary.seq,
         position: replayed.position,
         deletes: summary.deletes,
+        vacates: summary.vacates,
         whole: summary.copies.is_some(),
     };
     let link = Link {

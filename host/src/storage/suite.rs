@@ -59,6 +59,15 @@ pub(super) fn append(storage: &dyn Storage, commit: &Commit) -> (Head, Lsn) {
     (commit.head(appended.hash), appended.lsn)
 }
 
+/// What is known of a grain that has this head, and no replies without state.
+pub(super) fn known(head: Head, deleted: bool) -> StoredHead {
+    StoredHead {
+        head,
+        deleted,
+        vacant: false,
+    }
+}
+
 /// The memory that a stored grain stands for.
 pub(super) fn memory(stored: &Stored) -> Vec<u8> {
     patched(&stored.parts)
@@ -452,24 +461,16 @@ fn a_head_is_known_without_its_state() {
         for value in 0..120u64 {
             let appended = append(bench.storage(), &write(&name, last.as_ref(), 0, value));
             (last, lsn) = (Some(appended.0), appended.1);
-            let (head, deleted) = (last.clone().unwrap(), false);
-            assert_eq!(bench.storage().head(&name).unwrap(), Some(StoredHead { head, deleted }));
+            let head = last.clone().unwrap();
+            assert_eq!(bench.storage().head(&name).unwrap(), Some(known(head, false)));
         }
         wait_durable(bench.storage(), lsn);
         bench.reopen();
         let head = last.unwrap();
-        let deleted = false;
         let stored = bench.storage().head(&name).unwrap();
-        assert_eq!(
-            stored,
-            Some(StoredHead {
-                head: head.clone(),
-                deleted
-            })
-        );
+        assert_eq!(stored, Some(known(head.clone(), false)));
         let (head, _) = append(bench.storage(), &commit(&name, Some(&head), Change::Delete));
-        let deleted = true;
-        assert_eq!(bench.storage().head(&name).unwrap(), Some(StoredHead { head, deleted }));
+        assert_eq!(bench.storage().head(&name).unwrap(), Some(known(head, true)));
     });
 }
 

@@ -254,6 +254,7 @@ impl Examination {
     ) -> Result<(), StorageError> {
         if !has_image {
             value.image = None;
+            value.vacant = false;
         }
         let before = value.before.as_ref().map(|before| &before.place);
         let has_before = images.can_read(before)?;
@@ -280,6 +281,7 @@ impl Examination {
                 let value = HeadValue {
                     head: head.clone(),
                     image: None,
+                    vacant: false,
                     before: None,
                 };
                 self.put(key, value.encode());
@@ -390,6 +392,7 @@ fn deleted_before(next: &Seen) -> HeadValue {
     HeadValue {
         head,
         image: None,
+        vacant: false,
         before: None,
     }
 }

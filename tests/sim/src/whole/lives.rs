@@ -255,6 +255,7 @@ fn proposal(
         None => Change::Delete,
         Some(value) => Change::Delta(Delta {
             globals: vec![value],
+            memory_len: 1 << 16,
             ..Delta::default()
         }),
     };
