@@ -72,6 +72,58 @@ fn a_repeat_survives_eviction() {
     assert_eq!(value(&mut client, "a"), 5);
 }
 
+fn delete(client: &mut Client, key: &str, once: &str) {
+    let deletion = Request::new("DELETE", format!("/v1/grains/probe/{key}")).header("idempotency-key", once);
+    client.send(&deletion).expect(204);
+}
+
+/// Whether there was something to delete or not, and whatever the host has been through since.
+#[test]
+fn a_repeated_deletion_deletes_nothing_that_came_after_the_first() {
+    let (mut host, mut client) = probe();
+    client.call("probe/a/add", "[3]").expect(200);
+    for key in ["a", "b"] {
+        delete(&mut client, key, "k");
+        assert_eq!(client.call(&format!("probe/{key}/add"), "[7]").integer(), 7);
+        delete(&mut client, key, "k");
+        assert_eq!(value(&mut client, key), 7);
+    }
+    host.kill();
+    host.start_again();
+    let mut client = host.client();
+    for key in ["a", "b"] {
+        delete(&mut client, key, "k");
+        assert_eq!(value(&mut client, key), 7);
+        delete(&mut client, key, "another");
+        assert_eq!(value(&mut client, key), 0);
+    }
+}
+
+/// Else a client that has yet to hear of its call would carry it out again on what came after.
+#[test]
+fn a_deletion_takes_no_reply_from_a_call_that_may_be_repeated() {
+    let (mut host, mut client) = probe();
+    assert_eq!(client.send(&keyed("probe/a/add", "k", "[5]")).integer(), 5);
+    client.send(&Request::new("DELETE", "/v1/grains/probe/a")).expect(204);
+    let status = client.fetch("/v1/grains/probe/a").value();
+    assert_eq!(status["exists"], false);
+    let listed = client.fetch("/v1/grains/probe").value();
+    assert_eq!(listed["keys"], json!([]));
+    for _ in 0..2 {
+        assert_eq!(client.send(&keyed("probe/a/add", "k", "[5]")).integer(), 5);
+        assert_eq!(value(&mut client, "a"), 0, "it's still deleted");
+        host.kill();
+        host.start_again();
+        client = host.client();
+    }
+    client
+        .send(&keyed("probe/a/add", "k", "[6]"))
+        .problem(422, "idempotency_mismatch");
+    assert_eq!(client.call("probe/a/add", "[1]").integer(), 1);
+    assert_eq!(client.send(&keyed("probe/a/add", "k", "[5]")).integer(), 5);
+    assert_eq!(value(&mut client, "a"), 1);
+}
+
 #[test]
 fn another_call_under_the_same_key_is_a_mistake() {
     let (_host, mut client) = probe();

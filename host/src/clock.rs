@@ -1,6 +1,6 @@
 //! This host's clocks, the one place that reads them for the machines.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use granary_core::time::Time;
 
@@ -8,6 +8,8 @@ use granary_core::time::Time;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     started: Instant,
+    /// What it showed then.
+    from: Duration,
 }
 
 impl Clock {
@@ -15,12 +17,19 @@ impl Clock {
     pub(crate) fn start() -> Clock {
         Clock {
             started: Instant::now(),
+            from: Duration::ZERO,
         }
+    }
+
+    /// The clock of a host that has been up for so long.
+    #[cfg(test)]
+    pub(crate) fn started_before(from: Duration) -> Clock {
+        Clock { from, ..Clock::start() }
     }
 
     /// Now, on the monotonic clock.
     pub(crate) fn time(&self) -> Time {
-        Time(self.started.elapsed().as_nanos() as u64)
+        Time((self.from + self.started.elapsed()).as_nanos() as u64)
     }
 }
 

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
+use granary_core::reply_table::absent::{self, AbsentTables};
 use granary_core::waits::WaitGraph;
 use tokio::net::TcpListener;
 use tokio::sync::{RwLock, Semaphore};
@@ -142,6 +143,7 @@ impl Host {
         let mut tasks = JoinSet::new();
         tasks.spawn(threads::task("replies", parts.release.clone().run()));
         tasks.spawn(threads::task("idle", catalog.clone().evict_idle(config.idle_timeout)));
+        tasks.spawn(threads::task("vacancies", catalog.clone().end_vacancies()));
         let (station, membership) = enter(&config, &catalog, &audit).await?.unzip();
 
         let taken = |error| StartError::Listen(config.listen, error);
@@ -324,6 +326,7 @@ async fn open_parts(config: &HostConfig, memory_bytes: u64) -> Result<Arc<Parts>
         records: Arc::new(Records::new()),
         metrics,
         tokens: AtomicU64::new(1),
+        absent: Mutex::new(AbsentTables::new(absent::LIMIT)),
     }))
 }
 

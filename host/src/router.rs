@@ -23,7 +23,7 @@ pub use crate::activation::{UpgradeFailure, UpgradeStatus};
 use crate::cluster::Station;
 pub use crate::cluster::{ClusterView, HostView};
 use crate::modules::{Line, Target};
-use crate::storage::Storage;
+use crate::storage::{Storage, StoredHead};
 
 /// A call from outside, checked as far as HTTP can check it.
 #[derive(Clone, Debug)]
@@ -51,6 +51,32 @@ pub struct IdempotencyKey {
     pub scope: String,
     /// The header's value, 1 to 255 bytes.
     pub key: String,
+}
+
+impl IdempotencyKey {
+    /// The call of `grain` that the key names: the same key sent to another grain is another call.
+    fn once(&self, grain: &GrainName, work: &Work) -> Once {
+        let root = CallRoot::new(&self.scope, &self.key).sent_to(grain.id());
+        let client = blake3::hash(self.scope.as_bytes()).as_bytes()[..8].try_into();
+        Once {
+            call: root.call_id(),
+            fingerprint: Once::fingerprint(work),
+            client: client.map(u64::from_le_bytes).unwrap_or_default(),
+        }
+    }
+}
+
+/// A grain that is to be deleted.
+#[derive(Clone, Debug)]
+pub struct Deletion {
+    /// Names the request in logs.
+    pub id: RequestId,
+    /// Which.
+    pub grain: GrainName,
+    /// How long the caller waits.
+    pub timeout: Duration,
+    /// Client and idempotency key, when the caller sent one.
+    pub idempotency: Option<IdempotencyKey>,
 }
 
 /// What is known of a grain without running it.
@@ -153,28 +179,20 @@ impl Router {
             read,
             revision,
         };
-        let once = call.idempotency.map(|IdempotencyKey { scope, key }| {
-            // The same key sent to another grain is another call.
-            let root = CallRoot::new(&scope, &key).sent_to(call.grain.id());
-            let client = blake3::hash(scope.as_bytes()).as_bytes()[..8]
-                .try_into()
-                .map(u64::from_le_bytes);
-            Once {
-                call: root.call_id(),
-                fingerprint: Once::fingerprint(&work),
-                client: client.unwrap_or_default(),
-            }
-        });
+        let once = call.idempotency.map(|key| key.once(&call.grain, &work));
         self.request(call.id, &call.grain, &line, work, once, call.timeout)
             .await
     }
 
-    /// Deletes a grain, through its mailbox. Repeatable.
-    pub async fn delete(&self, id: RequestId, grain: GrainName, timeout: Duration) -> Reply {
-        match self.catalog.parts.modules.line(&grain.kind) {
-            Err(failure) => refusal(failure),
-            Ok(line) => self.request(id, &grain, &line, Work::Delete, None, timeout).await,
-        }
+    /// Deletes a grain, through its mailbox.
+    pub async fn delete(&self, deletion: Deletion) -> Reply {
+        let Deletion { id, grain, timeout, .. } = &deletion;
+        let line = match self.catalog.parts.modules.line(&grain.kind) {
+            Ok(line) => line,
+            Err(failure) => return refusal(failure),
+        };
+        let once = deletion.idempotency.as_ref().map(|key| key.once(grain, &Work::Delete));
+        self.request(*id, grain, &line, Work::Delete, once, *timeout).await
     }
 
     /// What is known of a grain, by who holds it.
@@ -216,7 +234,7 @@ impl Router {
         let durability = current.contract.durability;
         Ok(GrainStatus {
             host: parts.storage.host(),
-            exists: stored.as_ref().is_some_and(|stored| !stored.deleted),
+            exists: stored.as_ref().is_some_and(StoredHead::exists),
             resident: false,
             revision: head.map_or(Revision(0), |head| head.revision),
             ballot: head.map_or(0, |head| head.ballot.counter),

@@ -48,14 +48,14 @@ use std::sync::Arc;
 
 use self::answers::stored_reply;
 use self::backoff::Backoff;
-pub use self::event::{CommitOrder, Input, Limits, Loaded, MoveEnd, Moved, Now, Output, TurnEnd};
+pub use self::event::{CommitOrder, Input, Limits, Loaded, Makes, MoveEnd, Moved, Now, Output, TurnEnd};
 use self::mailbox::Mailbox;
 use self::moving::{Move, Refusal};
 use self::pipeline::{Pending, Pipeline};
 use crate::api::{CallFailure, Code, Committed, Durability};
 use crate::id::{CallId, Lsn, Revision, Seq};
 use crate::message::{Caller, Once, Request, RestsOn, Token, Work};
-use crate::reply_table::{ReplyTable, StoredReply, TableClock};
+use crate::reply_table::{Outcome, ReplyTable, StoredReply, TableClock, TableTime};
 use crate::time::Time;
 
 #[derive(Debug)]
@@ -67,12 +67,12 @@ enum Phase {
     Idle,
     Running(Running),
     /// Between [`Output::Commit`] and [`Input::Appended`].
-    Committing(Running, Result<Vec<u8>, CallFailure>),
+    Committing(Running, Makes, Result<Vec<u8>, CallFailure>),
     /// Between [`Output::Move`] and [`Input::Moved`].
     Moving(Move),
     /// The move's commit is being appended.
     Switching(Move, Moved),
-    /// A `volatile` grain's state is being written before it leaves memory.
+    /// Something is committed before the grain leaves memory: a `volatile` grain's state, or that nothing is left of one.
     Leaving,
     Gone,
 }
@@ -98,8 +98,8 @@ pub struct Activation {
     pipeline: Pipeline,
     backoff: Backoff,
     replies: ReplyTable,
-    /// By which they age.
-    reply_clock: TableClock,
+    /// By which they age; none before the first load.
+    reply_clock: Option<TableClock>,
     /// `volatile`: what its turns have left that no commit holds yet.
     unsaved: Option<Vec<Arc<StoredReply>>>,
     /// Calls that wait or run and may not be at work twice.
@@ -130,7 +130,7 @@ impl Activation {
             pipeline: Pipeline::default(),
             backoff: Backoff::default(),
             replies: ReplyTable::new(),
-            reply_clock: TableClock::default(),
+            reply_clock: None,
             unsaved: None,
             at_work: BTreeSet::new(),
             seq: Seq(0),
@@ -166,11 +166,11 @@ impl Activation {
             Input::Recall(token) => self.recall(token, out),
             Input::Oust => return self.oust(out),
             Input::Depart => self.depart(out),
-            Input::Evict => self.evict(out),
+            Input::Evict => self.evict(now, out),
             Input::Wake => {}
         }
         if self.departing {
-            return self.evict(out);
+            return self.evict(now, out);
         }
         if matches!(self.phase, Phase::Cold | Phase::Idle) {
             self.start_next(now, out);
@@ -216,6 +216,15 @@ impl Activation {
     /// What its replies promise.
     pub fn durability(&self) -> Durability {
         self.durability
+    }
+
+    /// What the clock of its stored replies shows, and when the newest was put in; `None` when it keeps none.
+    pub fn reply_clock(&self, now: Time) -> Option<(TableTime, TableTime)> {
+        (!self.replies.is_empty()).then(|| (self.table_time(now), self.replies.newest()))
+    }
+
+    fn table_time(&self, now: Time) -> TableTime {
+        self.reply_clock.map(|clock| clock.at(now)).unwrap_or_default()
     }
 
     /// When the last turn ended.
@@ -271,7 +280,9 @@ impl Activation {
         self.exists = loaded.exists;
         self.revision = loaded.revision;
         self.durability = loaded.durability;
-        self.reply_clock = TableClock::start(&loaded.replies, now.time);
+        // Loaded again after a failed turn, it goes on.
+        let shown = self.reply_clock.map(|clock| clock.at(now.time)).or(loaded.shown);
+        self.reply_clock = Some(TableClock::start(&loaded.replies, shown, now.time));
         self.replies = loaded.replies;
         if self.durability == Durability::Committed {
             self.horizon = self.horizon.max(loaded.lsn);
@@ -335,13 +346,33 @@ impl Activation {
                 out.push(Output::Run(request));
                 return;
             }
-            if self.exists {
-                self.stand(now, running, Ok(b"null".to_vec()), None, out);
+            if self.delete(now, running, out) {
                 return;
             }
-            let whom = (running.token, running.caller);
-            self.answer(now, whom, Ok(b"null".to_vec()), RestsOn::State, 0, out);
         }
+    }
+
+    /// Deletes the grain. Returns whether that takes a commit: not when nothing is there to be deleted or kept.
+    fn delete(&mut self, now: Now, running: Running, out: &mut Vec<Output>) -> bool {
+        let stored = self.stored_reply(now, &running, &Outcome::Value(b"null".to_vec()));
+        if self.exists || stored.is_some() || self.is_left_over(now) {
+            self.stand(now, running, Ok(b"null".to_vec()), stored, out);
+            return true;
+        }
+        let whom = (running.token, running.caller);
+        self.answer(now, whom, Ok(b"null".to_vec()), RestsOn::State, 0, out);
+        false
+    }
+
+    /// Whether the grain is deleted and keeps replies that are all too old.
+    fn is_left_over(&self, now: Now) -> bool {
+        !self.exists && !self.replies.is_empty() && !self.replies.is_needed(self.table_time(now.time))
+    }
+
+    /// What a repeat of this call will get.
+    fn stored_reply(&self, now: Now, running: &Running, outcome: &Outcome) -> Option<StoredReply> {
+        let at = self.table_time(now.time);
+        running.once.map(|once| stored_reply(once, at, outcome))
     }
 
     fn ended(&mut self, now: Now, end: TurnEnd, seen: Lsn, out: &mut Vec<Output>) {
@@ -357,9 +388,7 @@ impl Activation {
         }
         let (failure, rests_on) = match end {
             TurnEnd::Done(outcome) if running.may_commit => {
-                let stored = running
-                    .once
-                    .map(|once| stored_reply(once, self.reply_clock.at(now.time), &outcome));
+                let stored = self.stored_reply(now, &running, &outcome);
                 return self.stand(now, running, outcome.into_result(), stored, out);
             }
             TurnEnd::Done(outcome) => match outcome.into_result() {
@@ -391,6 +420,7 @@ impl Activation {
         stored: Option<StoredReply>,
         out: &mut Vec<Output>,
     ) {
+        let is_needed = stored.is_some() || self.replies.is_needed(self.table_time(now.time));
         let stored = stored.map(Arc::new);
         if let Some(stored) = &stored {
             self.replies.insert(stored.clone());
@@ -402,22 +432,28 @@ impl Activation {
             self.finish(now, running, result, RestsOn::OwnChange, 0, out);
             return;
         }
-        self.order_commit(running.delete, stored.into_iter().collect(), out);
-        self.phase = Phase::Committing(running, result);
+        let (makes, mut replies) = match running.delete {
+            false => (Makes::Changes, Vec::new()),
+            true if is_needed => (Makes::Vacancy, self.unsaved_replies()),
+            true => (Makes::Deletion, Vec::new()),
+        };
+        replies.extend(stored);
+        self.order_commit(makes, replies, out);
+        self.phase = Phase::Committing(running, makes, result);
     }
 
-    fn order_commit(&mut self, delete: bool, replies: Vec<Arc<StoredReply>>, out: &mut Vec<Output>) {
+    fn order_commit(&mut self, makes: Makes, replies: Vec<Arc<StoredReply>>, out: &mut Vec<Output>) {
         self.seq = self.seq.next();
         out.push(Output::Commit(CommitOrder {
             seq: self.seq,
-            delete,
+            makes,
             replies,
         }));
     }
 
     fn appended(&mut self, now: Now, lsn: Lsn, bytes: usize, out: &mut Vec<Output>) {
-        let (running, result) = match std::mem::replace(&mut self.phase, Phase::Idle) {
-            Phase::Committing(running, result) => (running, result),
+        let (running, makes, result) = match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Committing(running, makes, result) => (running, makes, result),
             Phase::Switching(order, moved) => return self.switched(now, order, &moved, lsn, bytes, out),
             Phase::Leaving => return self.leave(out),
             _ => panic!("a commit was appended that wasn't ordered"),
@@ -426,8 +462,10 @@ impl Activation {
         if self.durability == Durability::Committed || running.delete {
             self.horizon = self.horizon.max(lsn);
         }
-        if running.delete {
+        if makes == Makes::Deletion {
             self.replies = ReplyTable::new();
+        }
+        if running.delete {
             self.unsaved = None;
             self.refusal = None;
             self.phase = Phase::Cold;
@@ -460,15 +498,19 @@ impl Activation {
         self.answer(now, (running.token, running.caller), result, rests_on, bytes, out);
     }
 
-    fn evict(&mut self, out: &mut Vec<Output>) {
+    fn evict(&mut self, now: Now, out: &mut Vec<Output>) {
         if !self.is_idle() {
             return;
         }
-        if self.unsaved.is_none() {
+        if self.unsaved.is_some() {
+            let replies = self.unsaved_replies();
+            self.order_commit(Makes::Changes, replies, out);
+        } else if self.is_left_over(now) {
+            self.replies = ReplyTable::new();
+            self.order_commit(Makes::Deletion, Vec::new(), out);
+        } else {
             return self.leave(out);
         }
-        let replies = self.unsaved_replies();
-        self.order_commit(false, replies, out);
         self.phase = Phase::Leaving;
     }
 

@@ -9,9 +9,11 @@
 //!
 //! A table is a pure function of the replies that were put in, in order: replay and replicas reach the same one.
 //!
-//! Ages are by the table's own clock ([`TableTime`]), which runs while the grain is in memory and goes on at its newest reply when it's loaded
-//! again, on whichever host. So no wall clock that was set, or differs from another host's, ends an entry early; what was loaded has
-//! its whole window before it again.
+//! Ages are by the table's own clock ([`TableTime`]), which a host keeps by its monotonic clock while the grain is in its memory, and
+//! beyond ([`absent`]). Where that isn't known, on another host or after a start, it goes on at its newest reply. So no wall clock that was
+//! set, or differs from another host's, ends an entry early; what another host loads has its whole window before it again.
+
+pub mod absent;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -39,25 +41,32 @@ const ENTRY_COST: usize = 64;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableTime(pub u64);
 
+impl TableTime {
+    /// What a clock shows that showed this at `then`.
+    pub fn goes_on(self, then: Time, now: Time) -> TableTime {
+        TableTime(self.0.saturating_add(now.nanos_since(then) / 1_000_000))
+    }
+}
+
 /// A table's clock on the host that has loaded it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TableClock {
-    newest: TableTime,
+    shown: TableTime,
     loaded: Time,
 }
 
 impl TableClock {
-    /// The clock of a table that was loaded at `now`.
-    pub fn start(table: &ReplyTable, now: Time) -> TableClock {
+    /// The clock of a table that was loaded at `now`, when it showed this, if that's known.
+    pub fn start(table: &ReplyTable, shown: Option<TableTime>, now: Time) -> TableClock {
         TableClock {
-            newest: table.entries.iter().map(|entry| entry.at).max().unwrap_or_default(),
+            shown: shown.unwrap_or_default().max(table.newest()),
             loaded: now,
         }
     }
 
     /// What it shows at `now`.
     pub fn at(self, now: Time) -> TableTime {
-        TableTime(self.newest.0.saturating_add(now.nanos_since(self.loaded) / 1_000_000))
+        self.shown.goes_on(self.loaded, now)
     }
 }
 
@@ -298,6 +307,16 @@ impl ReplyTable {
         self.by_call.get(&call).filter(|entry| !is_over(entry, now))
     }
 
+    /// When its newest reply was put in.
+    pub fn newest(&self) -> TableTime {
+        self.entries.iter().map(|entry| entry.at).max().unwrap_or_default()
+    }
+
+    /// Whether a repeat could get any of its replies at `now`.
+    pub fn is_needed(&self, now: TableTime) -> bool {
+        self.entries.iter().any(|entry| !is_over(entry, now))
+    }
+
     /// The replies, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<StoredReply>> {
         self.entries.iter()
@@ -366,10 +385,10 @@ mod tests {
         // An earlier release dated replies by the wall clock, of a host whose clock was years ahead.
         table.insert(reply(1, 1, 4_000_000_000_000, 2));
         let minutes = |count: u64| Time(count * 60_000_000_000);
-        let clock = TableClock::start(&table, minutes(5));
+        let clock = TableClock::start(&table, None, minutes(5));
         assert!(table.find(id(1), clock.at(minutes(15))).is_some());
         assert!(table.find(id(1), clock.at(minutes(16))).is_none());
-        let again = TableClock::start(&table, minutes(100));
+        let again = TableClock::start(&table, None, minutes(100));
         assert!(table.find(id(1), again.at(minutes(109))).is_some());
         let at = again.at(minutes(109)).0;
         table.insert(reply(2, 1, at, 2));

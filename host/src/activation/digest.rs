@@ -7,6 +7,7 @@ use granary_core::id::GrainName;
 
 use super::Catalog;
 use crate::snapshot::digest;
+use crate::storage::Stored;
 
 impl Catalog {
     /// The digest of a grain's committed state in hexadecimal; `None` when it has none.
@@ -16,7 +17,7 @@ impl Catalog {
         // It reads a whole state, as a restore does, and shares its bound.
         let _one_of_few = parts.restores.acquire().await;
         let stored = parts.load(grain).await?;
-        let Some(stored) = stored.filter(|stored| !stored.deleted) else {
+        let Some(stored) = stored.filter(Stored::exists) else {
             return Ok(None);
         };
         let head = &stored.head;

@@ -5,20 +5,21 @@
 //!
 //! **Not here:** decisions. A condition on what a caller or a turn did belongs into the machine.
 
+mod commit;
 mod standing;
 
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
-use granary_core::activation::{Activation, CommitOrder, Input, MoveEnd, Moved, Now, Output, TurnEnd};
+use granary_core::activation::{Activation, Input, MoveEnd, Moved, Now, Output, TurnEnd};
 use granary_core::api::{CallFailure, Code, Durability};
-use granary_core::commit::{Change, Commit, Delta};
+use granary_core::commit::Delta;
 use granary_core::id::{Ballot, GrainId, GrainName, Lsn, Revision, Seq};
 use granary_core::message::{Request, Token};
 use granary_core::time::Time;
 use tokio::sync::Notify;
 
-use super::agreement::{Standing, propose};
+use super::agreement::Standing;
 use super::call::TurnCalls;
 use super::kept::Kept;
 use super::moving::Relocated;
@@ -296,6 +297,7 @@ impl Driver {
                 after.returned = state.waiters.remove(request.token).map(|waiter| (request, waiter));
             }
             Output::Gone => {
+                self.remember_replies(state);
                 after.gone = true;
                 after.close = !state.standing.is_over;
                 if state.standing.is_over {
@@ -304,41 +306,6 @@ impl Driver {
                 }
                 state.standing.is_gone = true;
             }
-        }
-    }
-
-    /// Appends the commit that the machine has ordered.
-    fn append(&self, state: &mut State, order: CommitOrder) -> Input {
-        let origin = state.origin.as_mut().expect("the grain was loaded before it commits");
-        let change = if order.delete {
-            state.kept = None;
-            self.line.stuck().forget(self.id);
-            Change::Delete
-        } else {
-            let kept = state.kept.take().map(|kept| kept.delta());
-            Change::Delta(
-                kept.or(state.taken.take())
-                    .expect("a turn that commits has left its changes"),
-            )
-        };
-        let commit = Commit {
-            grain: self.name.clone(),
-            ballot: origin.ballot,
-            seq: order.seq,
-            prev_hash: origin.prev_hash,
-            module: origin.deployment.module,
-            revision: origin.deployment.revision,
-            change,
-            replies: order.replies,
-        };
-        let appended = match self.parts.cluster() {
-            Some(cluster) => propose(cluster, self.id, &commit),
-            None => self.parts.storage.append(&commit),
-        };
-        origin.prev_hash = appended.hash;
-        Input::Appended {
-            lsn: appended.lsn,
-            bytes: appended.bytes,
         }
     }
 

@@ -21,6 +21,7 @@ mod growth;
 mod keeper;
 mod kept;
 mod moving;
+mod own_request;
 mod parcel;
 mod parts;
 mod peers;
@@ -34,6 +35,7 @@ mod stale;
 mod stall;
 mod sweep;
 mod translate;
+mod vacancies;
 mod waiter;
 
 pub use crate::modules::{UpgradeFailure, UpgradeStatus};

@@ -8,6 +8,7 @@ use granary_core::activation::{Limits, Now};
 use granary_core::api::CallFailure;
 use granary_core::id::{Ballot, GrainName, Revision};
 use granary_core::message::Token;
+use granary_core::reply_table::absent::AbsentTables;
 use granary_core::waits::WaitGraph;
 use tokio::sync::{RwLock, RwLockReadGuard, Semaphore};
 
@@ -46,6 +47,8 @@ pub(crate) struct Parts {
     pub(crate) alone: RwLock<()>,
     /// This host takes no new grains: it's to go.
     pub(crate) draining: AtomicBool,
+    /// Stored replies of grains that have left memory.
+    pub(crate) absent: Mutex<AbsentTables>,
     /// What guests wrote last.
     pub(crate) records: Arc<Records>,
     pub(crate) metrics: Arc<Metrics>,

@@ -13,6 +13,7 @@ use granary_core::activation::Loaded;
 use granary_core::api::{CallFailure, Code};
 use granary_core::commit::Delta;
 use granary_core::id::{Ballot, Lsn, Seq};
+use granary_core::reply_table::TableTime;
 
 use super::budget::Charge;
 use super::driver::Driver;
@@ -68,24 +69,20 @@ impl Driver {
                     ..Loaded::default()
                 },
             ),
-            Some(Stored {
-                head,
-                deleted,
-                parts,
-                replies,
-                lsn,
-            }) => (
-                parts,
-                Loaded {
-                    seq: head.seq,
-                    exists: !deleted,
+            Some(stored) => {
+                let loaded = Loaded {
+                    seq: stored.head.seq,
+                    exists: stored.exists(),
                     // In a cluster all that an activation begins with is committed.
-                    lsn: if begun.is_some() { Lsn(0) } else { lsn },
+                    lsn: if begun.is_some() { Lsn(0) } else { stored.lsn },
                     revision,
                     durability,
-                    replies,
-                },
-            ),
+                    shown: self.reply_clock(&stored),
+                    replies: stored.replies,
+                };
+                let parts = if loaded.exists { stored.parts } else { Vec::new() };
+                (parts, loaded)
+            }
         };
         deltas.extend(kept.map(|(_, delta)| delta));
         room::charge(room, &deltas)?;
@@ -93,6 +90,18 @@ impl Driver {
         let _one_of_few = parts.restores.acquire().await;
         let residence = self.residence(deployment, &deltas)?;
         Ok((residence, loaded, origin))
+    }
+
+    /// What the clock of its stored replies shows, if this host has kept it.
+    fn reply_clock(&self, stored: &Stored) -> Option<TableTime> {
+        let parts = self.parts();
+        let mut absent = parts.absent.lock().expect("no panic under this lock");
+        absent.resume(
+            self.name(),
+            stored.head.hash,
+            stored.replies.newest(),
+            parts.clock.time(),
+        )
     }
 
     /// The state in this host's storage. What is read isn't charged before: few at a time do it, here as in a cluster.
@@ -126,7 +135,7 @@ impl Driver {
         if let Some((deployment, _)) = kept {
             return Ok(deployment.clone());
         }
-        match stored.filter(|stored| !stored.deleted).map(|stored| &stored.head) {
+        match stored.filter(|stored| stored.exists()).map(|stored| &stored.head) {
             Some(head) => {
                 let modules = &self.parts().modules;
                 modules.revision(self.line(), head.revision, head.module).await

@@ -22,6 +22,7 @@ use super::reach::refusal;
 use super::residence::{Residence, start_failure};
 use super::{Catalog, Records, room, translate};
 use crate::modules::{Deployment, Line, Target};
+use crate::storage::Stored;
 use crate::wasm::{GuestCall, GuestCallError, LogLevel, LogSource, Replies, TurnHost};
 
 /// A read as its caller meant it.
@@ -64,7 +65,7 @@ impl Catalog {
         let (mut residence, seq, revision) = {
             // It reads a whole state, as a restore does, and shares its bound.
             let _one_of_few = parts.restores.acquire().await;
-            let stored = parts.load(grain).await?.filter(|stored| !stored.deleted);
+            let stored = parts.load(grain).await?.filter(Stored::exists);
             let head = stored.as_ref().map(|stored| stored.head.clone());
             let deployment = match &head {
                 Some(head) => parts.modules.revision(line, head.revision, head.module).await?,

@@ -14,15 +14,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use granary_core::api::{CallFailure, Code};
-use granary_core::id::{GrainKey, GrainName, GrainType, RequestId, Revision};
-use granary_core::message::{Caller, Request, Work};
-use granary_core::routing::Travel;
+use granary_core::id::{GrainKey, GrainName, GrainType, Revision};
+use granary_core::message::Work;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 pub(crate) use self::shares::Division;
 use self::shares::Share;
-use super::{Catalog, Parcel, UpgradeStatus, Waiter};
+use super::{Catalog, UpgradeStatus};
 use crate::modules::Line;
 use crate::storage::Storage;
 use crate::threads;
@@ -307,66 +306,16 @@ async fn one(catalog: Arc<Catalog>, line: Arc<Line>, sweep: Arc<Sweep>, grain: G
 
 async fn ask(catalog: &Arc<Catalog>, line: &Arc<Line>, grain: &GrainName) -> Result<(), CallFailure> {
     let parts = &catalog.parts;
-    let was_here = catalog.find(grain.id()).is_some();
-    if !was_here {
+    if catalog.find(grain.id()).is_none() {
         let name = grain.clone();
         let head = parts.read(move |storage| storage.head(&name)).await;
         let is_current = |module| module == line.current().module;
         // What can't be read fails when it's loaded, and says so then.
         if let Ok(Some(head)) = &head
-            && (head.deleted || is_current(head.head.module))
+            && (!head.exists() || is_current(head.head.module))
         {
             return Ok(());
         }
     }
-    let timeout = parts.move_timeout * 2;
-    let deadline = parts.clock.time().plus_nanos(timeout.as_nanos() as u64);
-    let alone = parts.stays_alone().await;
-    if let Some(cluster) = parts.cluster() {
-        let parcel = Parcel {
-            id: RequestId([0; 16]),
-            grain: grain.clone(),
-            work: Work::Move,
-            once: None,
-            chain: Arc::new([]),
-            deadline,
-            caller: None,
-            sender: None,
-        };
-        let reply = catalog.reach(cluster, &parcel, None, Travel::default()).await;
-        if let Some(driver) = catalog.find(grain.id()).filter(|_| !was_here) {
-            // Nobody has called it: it doesn't take the place of one that is.
-            driver.evict();
-        }
-        return reply.result.map(drop);
-    }
-    let token = parts.token();
-    let request = Request {
-        token,
-        id: RequestId([0; 16]),
-        work: Work::Move,
-        caller: Caller::Outside,
-        deadline,
-        chain: Arc::new([]),
-        once: None,
-    };
-    let waiting = parts.backlog.admit(&request)?;
-    let (waiter, mut reply) = Waiter::new(None, waiting);
-    let driver = catalog.deliver(grain, line, request, waiter);
-    drop(alone);
-    let answer = match tokio::time::timeout(timeout, &mut reply).await {
-        Ok(answer) => answer,
-        Err(_) => {
-            driver.withdraw(token);
-            reply.await
-        }
-    };
-    if !was_here {
-        // As above.
-        driver.evict();
-    }
-    match answer {
-        Ok((reply, _)) => reply.result.map(drop),
-        Err(_) => Err(CallFailure::before(Code::Overloaded, "the host stops")),
-    }
+    catalog.ask(line, grain, Work::Move, parts.move_timeout * 2).await
 }

@@ -16,6 +16,7 @@ use super::inside::Inside;
 use super::invoke::deployed;
 use super::upgrades;
 use super::{Response, full, headers, query};
+use crate::router::Deletion;
 
 /// Keys on a page unless the caller says otherwise.
 const PAGE_DEFAULT: usize = 100;
@@ -80,9 +81,14 @@ async fn delete<H: Inside>(
     grain: GrainName,
 ) -> Result<Response, Refusal> {
     deployed(&api.inside, &grain.kind).await?;
-    let timeout = headers::timeout(&parts.headers, &api.config)?;
+    let deletion = Deletion {
+        id: caller.id,
+        grain,
+        timeout: headers::timeout(&parts.headers, &api.config)?,
+        idempotency: headers::idempotency(&parts.headers, &caller.client)?,
+    };
     let _place = api.place()?;
-    let mut reply = api.inside.delete(caller.id, grain, timeout).await;
+    let mut reply = api.inside.delete(deletion).await;
     if let Err(failure) = std::mem::replace(&mut reply.result, Ok(Vec::new())) {
         return Err(Refusal::of_reply(failure, reply));
     }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use granary_core::api::CallFailure;
-use granary_core::id::{GrainKey, GrainName, GrainType, HostId, ModuleHash, RequestId, Revision};
+use granary_core::id::{GrainKey, GrainName, GrainType, HostId, ModuleHash, Revision};
 use granary_core::message::Reply;
 
 use crate::description::Contract;
 use crate::modules::{Deployment, Modules, RevisionSummary};
 use crate::router::{
-    ClusterView, GrainStatus, Invocation, KeyPage, LogCursor, LogFilter, LogPage, MemoryStatus, Router, UpgradeStatus,
+    ClusterView, Deletion, GrainStatus, Invocation, KeyPage, LogCursor, LogFilter, LogPage, MemoryStatus, Router,
+    UpgradeStatus,
 };
 
 /// A type's current revision, as far as HTTP needs it: a [`Deployment`] without its code.
@@ -26,7 +27,7 @@ pub(super) struct Deployed {
 /// The host as HTTP sees it: `Router` and `Modules` in one, with their meanings.
 pub(super) trait Inside: Send + Sync + 'static {
     fn invoke(&self, call: Invocation) -> impl Future<Output = Reply> + Send;
-    fn delete(&self, id: RequestId, grain: GrainName, timeout: Duration) -> impl Future<Output = Reply> + Send;
+    fn delete(&self, deletion: Deletion) -> impl Future<Output = Reply> + Send;
     fn status(&self, grain: &GrainName) -> impl Future<Output = Result<GrainStatus, CallFailure>> + Send;
     fn digest(&self, grain: &GrainName) -> impl Future<Output = Result<Option<String>, CallFailure>> + Send;
     fn list(
@@ -74,8 +75,8 @@ impl Inside for Host {
         self.router.invoke(call)
     }
 
-    fn delete(&self, id: RequestId, grain: GrainName, timeout: Duration) -> impl Future<Output = Reply> + Send {
-        self.router.delete(id, grain, timeout)
+    fn delete(&self, deletion: Deletion) -> impl Future<Output = Reply> + Send {
+        self.router.delete(deletion)
     }
 
     fn status(&self, grain: &GrainName) -> impl Future<Output = Result<GrainStatus, CallFailure>> + Send {

@@ -13,7 +13,7 @@ impl Activation {
     /// Answers a call that the grain has a stored reply for. Returns whether it had.
     pub(super) fn repeat(&mut self, now: Now, request: &Request, out: &mut Vec<Output>) -> bool {
         let Some(once) = &request.once else { return false };
-        let Some(stored) = self.replies.find(once.call, self.reply_clock.at(now.time)) else {
+        let Some(stored) = self.replies.find(once.call, self.table_time(now.time)) else {
             return false;
         };
         let result = if stored.fingerprint != once.fingerprint {
@@ -45,7 +45,7 @@ impl Activation {
         };
         let full = |detail: String| Err(CallFailure::before(Code::IdempotencyFull, detail));
         let minutes = AGE_LIMIT_MS / 60_000;
-        match self.replies.room(once.client, self.reply_clock.at(now.time)) {
+        match self.replies.room(once.client, self.table_time(now.time)) {
             Ok(()) => Ok(()),
             Err(NoRoom::Table) => full(format!(
                 "the grain keeps as many replies to calls with an idempotency-key as it may ({ENTRY_LIMIT}, or {BYTE_LIMIT} bytes), each for \
@@ -113,7 +113,7 @@ impl Activation {
             return;
         }
         let is_mine = match &mut self.phase {
-            Phase::Running(running) | Phase::Committing(running, _) if running.token == Some(token) => {
+            Phase::Running(running) | Phase::Committing(running, ..) if running.token == Some(token) => {
                 running.token = None;
                 true
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::api::{CallFailure, Durability};
 use crate::id::{Lsn, Revision, Seq};
 use crate::message::{Reply, Request, Token};
-use crate::reply_table::{Outcome, ReplyTable, StoredReply};
+use crate::reply_table::{Outcome, ReplyTable, StoredReply, TableTime};
 use crate::time::Time;
 
 /// How much an activation takes in and lets run ahead.
@@ -109,6 +109,8 @@ pub struct Loaded {
     pub durability: Durability,
     /// Its stored replies.
     pub replies: ReplyTable,
+    /// What the clock of its stored replies shows, if this host has kept it since the grain was last in memory.
+    pub shown: Option<TableTime>,
 }
 
 /// How a turn ended.
@@ -181,13 +183,24 @@ pub enum Output {
     Gone,
 }
 
+/// What a commit makes of its grain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Makes {
+    /// What its turns have changed.
+    Changes,
+    /// As if it had never been called, but for its stored replies: repeats of earlier calls get them.
+    Vacancy,
+    /// The same, and nobody needs its replies any more.
+    Deletion,
+}
+
 /// Which commit to make.
 #[derive(Debug, PartialEq, Eq)]
 pub struct CommitOrder {
     /// Its number.
     pub seq: Seq,
-    /// Whether it deletes the grain rather than taking what changed.
-    pub delete: bool,
+    /// What it does.
+    pub makes: Makes,
     /// Stored replies to put in.
     pub replies: Vec<Arc<StoredReply>>,
 }

@@ -6,7 +6,7 @@
 //! **Not here:** how state gets from code to code (the driver), which revision is current.
 
 use super::pipeline::Pending;
-use super::{Activation, MoveEnd, Moved, Now, Output, Phase};
+use super::{Activation, Makes, MoveEnd, Moved, Now, Output, Phase};
 use crate::api::{CallFailure, Code};
 use crate::id::{Lsn, Revision};
 use crate::message::{Caller, Request, RestsOn, Token, Work};
@@ -72,7 +72,7 @@ impl Activation {
         match end {
             MoveEnd::Done(moved) => {
                 let replies = self.unsaved_replies();
-                self.order_commit(false, replies, out);
+                self.order_commit(Makes::Changes, replies, out);
                 self.phase = Phase::Switching(order, moved);
             }
             MoveEnd::Unwritten(moved) => {

@@ -23,7 +23,7 @@ impl Activation {
         self.at_work.clear();
         self.unsaved = None;
         match &mut self.phase {
-            Phase::Running(running) | Phase::Committing(running, _) => {
+            Phase::Running(running) | Phase::Committing(running, ..) => {
                 if let Some(token) = running.token.take() {
                     self.fail(token, moved(Committed::Unknown), out);
                 }

@@ -1,6 +1,7 @@
 //! The machine against a tiny world: a log that becomes durable when the test says so.
 
 mod departing;
+mod exactly_once;
 mod moving;
 mod ousting;
 mod recalling;

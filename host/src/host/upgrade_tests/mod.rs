@@ -5,7 +5,9 @@ mod world;
 use std::time::Duration;
 
 use granary_core::api::{CallFailure, Code, Durability};
-use granary_core::id::{RequestId, Revision};
+use granary_core::id::Revision;
+use granary_core::reply_table::TableTime;
+use granary_core::time::Time;
 
 use self::world::*;
 use crate::storage::Storage;
@@ -210,9 +212,7 @@ fn a_deleted_grain_begins_under_the_current_revision() {
             })
             .await;
         assert_eq!(world.get("a").await, of("3", 1));
-        let timeout = Duration::from_secs(10);
-        let deleted = world.router.delete(RequestId([1; 16]), grain("a"), timeout).await;
-        assert!(deleted.result.is_ok());
+        world.delete("a", None).await;
         assert_eq!(world.failure("a").await, None);
         assert_eq!(world.add("a", 1).await, of("1", 2));
     });
@@ -372,4 +372,29 @@ fn ways_to_fail() -> [(&'static str, Guest, Code); 6] {
             Code::Trap,
         ),
     ]
+}
+
+/// The host asks for it itself: nobody may ever call the grain again.
+#[test]
+fn what_a_deleted_grain_keeps_for_repeats_is_ended_when_it_is_too_old() {
+    run(async {
+        let world = World::new().await;
+        world.deploy(&Guest::first()).await;
+        world.add("a", 3).await;
+        world.delete("a", Some("k")).await;
+        world.catalog.evict_all();
+        world.catalog.end_due_vacancies().await;
+        let stored = || world.storage.load(&grain("a")).unwrap().unwrap();
+        assert!(stored().is_vacant() && stored().replies.len() == 1, "a repeat may come");
+        assert!(!world.router.status(&grain("a")).await.unwrap().exists);
+        // As if it had left memory when the host started.
+        let clock = (TableTime::default(), TableTime::default());
+        let parts = &world.catalog.parts;
+        let mut absent = parts.absent.lock().unwrap();
+        absent.leave(&grain("a"), stored().head.hash, clock, true, Time(0));
+        drop(absent);
+        world.catalog.end_due_vacancies().await;
+        assert!(stored().deleted && stored().replies.is_empty());
+        assert_eq!(world.add("a", 1).await, of("1", 1));
+    });
 }

@@ -9,13 +9,14 @@ use granary_core::api::Code;
 use granary_core::commit::Delta;
 use granary_core::id::{GrainKey, GrainName, GrainType, ModuleHash, RequestId, Revision};
 use granary_core::message::Reply;
+use granary_core::reply_table::absent::{self, AbsentTables};
 use granary_core::waits::WaitGraph;
 use tokio::sync::{RwLock, Semaphore};
 
 use crate::activation::{Backlog, BacklogLimits, Budget, BudgetLimits, Catalog, Meter, Parts, Records, Release, Stall};
 use crate::clock::Clock;
 use crate::modules::Modules;
-use crate::router::{Invocation, Router, UpgradeStatus};
+use crate::router::{Deletion, IdempotencyKey, Invocation, Router, UpgradeStatus};
 use crate::snapshot::{SnapshotConfig, Tracking};
 use crate::storage::{MemoryStorage, Storage};
 use crate::telemetry::Metrics;
@@ -122,6 +123,9 @@ impl Guest {
     }
 }
 
+/// How long the host has been up: longer than it keeps replies for repeated calls.
+pub(super) const UPTIME: Duration = Duration::from_secs(3600);
+
 pub(super) struct World {
     pub(super) storage: Arc<MemoryStorage>,
     pub(super) catalog: Arc<Catalog>,
@@ -171,11 +175,12 @@ impl World {
             draining: std::sync::atomic::AtomicBool::new(false),
             records: Arc::new(Records::new()),
             waits: Arc::new(Mutex::new(WaitGraph::new())),
-            clock: Clock::start(),
+            clock: Clock::started_before(UPTIME),
             limits: Limits::default(),
             move_timeout: Duration::from_secs(10),
             metrics,
             tokens: AtomicU64::new(1),
+            absent: Mutex::new(AbsentTables::new(absent::LIMIT)),
         }));
         tokio::spawn(release.run());
         World {
@@ -202,6 +207,21 @@ impl World {
             idempotency: None,
         };
         self.router.invoke(call).await
+    }
+
+    /// Deletes a grain, under a key if there is one.
+    pub(super) async fn delete(&self, key: &str, idempotency: Option<&str>) {
+        let deletion = Deletion {
+            id: RequestId([1; 16]),
+            grain: grain(key),
+            timeout: Duration::from_secs(10),
+            idempotency: idempotency.map(|key| IdempotencyKey {
+                scope: String::new(),
+                key: key.to_owned(),
+            }),
+        };
+        let reply = self.router.delete(deletion).await;
+        assert_eq!(reply.result, Ok(b"null".to_vec()));
     }
 
     /// The value that a call gives, and the revision that gave it.

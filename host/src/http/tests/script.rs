@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::http::HeaderValue;
 use granary_core::api::{CallFailure, Code, Committed, Durability};
-use granary_core::id::{GrainKey, GrainName, GrainType, HostId, ModuleHash, RequestId, Revision, Seq};
+use granary_core::id::{GrainKey, GrainName, GrainType, HostId, ModuleHash, Revision, Seq};
 use granary_core::message::Reply;
 use prometheus::Registry;
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ use crate::audit::Audit;
 use crate::description::Contract;
 use crate::modules::RevisionSummary;
 use crate::router::{
-    ClusterView, GrainStatus, Invocation, KeyPage, LogCursor, LogFilter, LogPage, LogRecord, MemoryStatus,
+    ClusterView, Deletion, GrainStatus, Invocation, KeyPage, LogCursor, LogFilter, LogPage, LogRecord, MemoryStatus,
     UpgradeFailure, UpgradeStatus,
 };
 
@@ -233,7 +233,7 @@ impl Inside for Script {
         }
     }
 
-    async fn delete(&self, _: RequestId, _: GrainName, _: Duration) -> Reply {
+    async fn delete(&self, _: Deletion) -> Reply {
         reply(Ok(Vec::new()))
     }
 
