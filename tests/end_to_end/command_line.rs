@@ -45,7 +45,13 @@ fn a_panic_is_told_with_its_message_and_its_place() {
         said.contains("probe/src/lib.rs:") && said.contains(": the shelf broke"),
         "{said}"
     );
-    assert!(!said.contains("_ZN"), "{said}");
+    assert!(
+        said.contains(", in <probe::Probe as ") && !said.contains("_ZN") && !said.contains("core::"),
+        "{said}"
+    );
+    let inspected = granary(&host, &["inspect", "probe/a"]);
+    let kept = inspected.ok();
+    assert!(kept.contains(": the shelf broke, in <probe::Probe as "), "{kept}");
 }
 
 #[test]

@@ -55,6 +55,18 @@ fn a_trap_leaves_no_trace() {
 }
 
 #[test]
+fn a_panic_is_told_to_its_caller_and_kept_in_the_grains_status() {
+    let (_host, mut client) = probe_with(&[]);
+    let problem = client.call("probe/a/panic", r#"["no shelf"]"#).problem(500, "trap");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.starts_with("the guest trapped: panicked at "), "{detail}");
+    assert!(detail.contains(": no shelf, in <probe::Probe as "), "{detail}");
+    let status = client.fetch("/v1/grains/probe/a").value();
+    let kept = status["last_error"].as_str().unwrap();
+    assert!(kept.contains(": no shelf, in <probe::Probe as "), "{kept}");
+}
+
+#[test]
 fn endless_recursion_hurts_its_own_turn_only() {
     let (_host, mut client) = probe_with(&[]);
     client.call("probe/a/recurse", "[100000000]").problem(500, "trap");

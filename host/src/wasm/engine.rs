@@ -88,11 +88,18 @@ impl std::fmt::Display for DescribeError {
         match self {
             DescribeError::Start(error) => error.fmt(f),
             DescribeError::Failure(DescribeFailure { failure, output }) => {
-                write!(f, "the module can't describe itself: {failure}")?;
-                if output.is_empty() {
+                let told = format!("the module can't describe itself: {failure}");
+                f.write_str(&told)?;
+                // A trap says itself what the guest said last.
+                let more: Vec<&str> = output
+                    .iter()
+                    .map(String::as_str)
+                    .filter(|line| !told.contains(line))
+                    .collect();
+                if more.is_empty() {
                     return Ok(());
                 }
-                write!(f, "; it wrote: {}", output.join(" / "))
+                write!(f, "; it wrote: {}", more.join(" / "))
             }
         }
     }

@@ -2,10 +2,12 @@
 
 use std::fmt;
 
-use wasmtime::{Trap, WasmBacktrace};
+use wasmtime::Trap;
 use wasmtime_wasi::I32Exit;
 
+use super::calls::Words;
 use super::stacks::StacksFull;
+use super::trace;
 
 /// The guest's own refusal, as `fault` in the world says it: the turn ended well and the instance goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +77,12 @@ pub enum TurnFailure {
     /// It slept until the turn's deadline.
     Deadline,
     /// It called `proc_exit`.
-    Exit(i32),
+    Exit {
+        /// With which number.
+        code: i32,
+        /// What it had said before.
+        words: Option<String>,
+    },
     /// No stack was free. The turn did not run, and the instance is as it was.
     Overloaded,
 }
@@ -97,38 +104,59 @@ impl TurnFailure {
         matches!(self, TurnFailure::Overloaded)
     }
 
-    /// What `error`, with which a call into wasm failed, means. `refused` tells that memory was refused in this turn.
-    pub(super) fn of(error: &wasmtime::Error, refused: Refused, memory_limit: usize) -> TurnFailure {
+    /// What `error`, with which a call into wasm failed, means in a turn of which `turn` is known.
+    pub(super) fn of(error: &wasmtime::Error, turn: &Circumstances) -> TurnFailure {
         if let Some(raised) = error.downcast_ref::<Raised>() {
             return raised.0.clone();
         }
         if let Some(exit) = error.downcast_ref::<I32Exit>() {
-            return TurnFailure::Exit(exit.0);
+            let words = turn.words.as_ref().map(|words| words.text().to_owned());
+            return TurnFailure::Exit { code: exit.0, words };
         }
         if error.is::<StacksFull>() {
             return TurnFailure::Overloaded;
         }
-        let place = place(error);
-        match error.downcast_ref::<Trap>() {
-            Some(Trap::StackOverflow) => TurnFailure::Stack {
-                message: format!("the guest recursed too deep{place}"),
-            },
-            Some(trap) if refused == Refused::ByHost => TurnFailure::HostMemory {
-                message: format!("{trap}{place}"),
-            },
-            Some(trap) if refused == Refused::ByLimit => TurnFailure::MemoryLimit {
-                limit: memory_limit,
-                message: format!("{trap}{place}"),
-            },
-            Some(trap) => TurnFailure::Trap {
-                message: format!("{trap}{place}"),
-                code: code(*trap),
-            },
-            None => TurnFailure::Trap {
+        let place = trace::place(error);
+        let Some(trap) = error.downcast_ref::<Trap>() else {
+            return TurnFailure::Trap {
                 message: format!("{}{place}", error.root_cause()),
                 code: "host",
+            };
+        };
+        let message = told(*trap, &place, turn.words.as_ref());
+        match (trap, turn.refused) {
+            (Trap::StackOverflow, _) => TurnFailure::Stack {
+                message: format!("the guest recursed too deep{place}"),
+            },
+            (_, Refused::ByHost) => TurnFailure::HostMemory { message },
+            (_, Refused::ByLimit) => TurnFailure::MemoryLimit {
+                limit: turn.memory_limit,
+                message,
+            },
+            (_, Refused::No) => TurnFailure::Trap {
+                message,
+                code: code(*trap),
             },
         }
+    }
+}
+
+/// What is known of a turn that failed.
+pub(super) struct Circumstances {
+    /// Whether memory was refused in it.
+    pub(super) refused: Refused,
+    /// The longest that a memory may be, in bytes.
+    pub(super) memory_limit: usize,
+    /// What the guest said last.
+    pub(super) words: Option<Words>,
+}
+
+/// A trap with what the guest said of it. A panic's own words say more than the instruction by which it ends.
+fn told(trap: Trap, place: &str, words: Option<&Words>) -> String {
+    match words {
+        Some(Words::Panic(said)) if trap == Trap::UnreachableCodeReached => format!("{said}{place}"),
+        Some(words) => format!("{trap}{place}; it had written: {}", words.text()),
+        None => format!("{trap}{place}"),
     }
 }
 
@@ -147,24 +175,6 @@ impl std::error::Error for Raised {}
 /// Ends the turn from within a host function.
 pub(super) fn raise(failure: TurnFailure) -> wasmtime::Error {
     wasmtime::Error::from(Raised(failure))
-}
-
-/// The innermost named functions, as far as the module has names.
-fn place(error: &wasmtime::Error) -> String {
-    let Some(trace) = error.downcast_ref::<WasmBacktrace>() else {
-        return String::new();
-    };
-    let names: Vec<&str> = trace
-        .frames()
-        .iter()
-        .filter_map(|frame| frame.func_name())
-        .take(6)
-        .collect();
-    if names.is_empty() {
-        String::new()
-    } else {
-        format!(", in {}", names.join(" < "))
-    }
 }
 
 fn code(trap: Trap) -> &'static str {
@@ -196,7 +206,10 @@ impl fmt::Display for TurnFailure {
             TurnFailure::Abi(what) => write!(f, "the guest broke the canonical ABI: {what}"),
             TurnFailure::TooLarge(what) => f.write_str(what),
             TurnFailure::Deadline => f.write_str("the turn slept until its deadline"),
-            TurnFailure::Exit(code) => write!(f, "the guest called exit({code}): a turn ends by returning"),
+            TurnFailure::Exit { code, words } => {
+                write!(f, "the guest called exit({code}): a turn ends by returning")?;
+                words.iter().try_for_each(|words| write!(f, "; it had written: {words}"))
+            }
             TurnFailure::Overloaded => f.write_str("no stack is free for another turn"),
         }
     }

@@ -17,7 +17,7 @@ use wasmtime::{Extern, Global, Memory, Store, TypedFunc, V128, Val, WasmParams};
 
 use super::calls::{GuestState, Turn, TurnHost, TurnKind};
 use super::engine::Engine;
-use super::failure::{Fault, StartError, TurnFailure};
+use super::failure::{Circumstances, Fault, StartError, TurnFailure};
 use super::module::{Entry, Module};
 use super::stacks::Stacks;
 use super::ticker::on_tick;
@@ -283,7 +283,7 @@ impl Instance {
         };
         let turn = self.store.data_mut().end_turn().expect("set above");
         if let Err(error) = ended {
-            let failure = TurnFailure::of(&error, turn.refused, self.engine.config.memory_limit);
+            let failure = TurnFailure::of(&error, &self.circumstances(&turn));
             self.spent = !failure.did_not_run();
             return Err(failure);
         }
@@ -294,6 +294,15 @@ impl Instance {
         };
         self.spent = false;
         Ok(outcome)
+    }
+
+    /// What an error's text needs to know of the turn that has just failed.
+    fn circumstances(&self, turn: &Turn) -> Circumstances {
+        Circumstances {
+            refused: turn.refused,
+            memory_limit: self.engine.config.memory_limit,
+            words: turn.last_words(),
+        }
     }
 }
 

@@ -20,6 +20,7 @@ mod stacks;
 #[cfg(test)]
 mod tests;
 mod ticker;
+mod trace;
 
 pub use self::calls::{GuestCall, GuestCallError, LogLevel, LogSource, Replies, TurnHost};
 pub use self::compiler::{CompilerConfig, CompilerPlace, compile_child};

@@ -10,7 +10,7 @@ use ureq::http::Method;
 use crate::address::Address;
 use crate::client::Client;
 use crate::output::out;
-use crate::{Failure, Target, trap};
+use crate::{Failure, Target};
 
 /// Calls a grain's method and prints its value
 #[derive(Args, Debug)]
@@ -31,7 +31,7 @@ impl Call {
         let client = Client::new(&self.target);
         let answer = client.answer(Method::POST, &self.grain.method_path(&self.method), body)?;
         if !answer.status.is_success() {
-            return Err(trap::refusal(&client, &self.grain, &answer));
+            return Err(answer.refusal());
         }
         out!("{}", answer.text);
         Ok(())

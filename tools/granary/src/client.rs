@@ -12,7 +12,7 @@ use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector, DefaultConnector};
 
 use crate::early_answer::EarlyAnswer;
-use crate::{Failure, Target, owner, trap};
+use crate::{Failure, Target, owner};
 
 /// Longer than any deadline that a host allows: the host's own answer says more than giving up here would.
 const TIME_LIMIT: Duration = Duration::from_secs(90);
@@ -188,7 +188,7 @@ fn problem(status: StatusCode, text: &str) -> String {
     if problem["code"] == "breaking_change" {
         return breaking(&problem);
     }
-    let mut said = format!("{} ({})", trap::readable(&field("detail")), field("code"));
+    let mut said = format!("{} ({})", field("detail"), field("code"));
     if !problem["error"].is_null() {
         said += &format!("\n  error: {}", problem["error"]);
     }

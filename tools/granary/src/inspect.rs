@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::address::Address;
 use crate::client::Client;
 use crate::output::out;
-use crate::{Failure, Target, trap};
+use crate::{Failure, Target};
 
 /// Shows what a host knows of a grain
 #[derive(Args, Debug)]
@@ -36,9 +36,8 @@ pub(crate) fn print(value: &Value, as_json: bool) {
                 match value {
                     Value::Object(_) if name == "upgrade_failure" => {
                         let word = |name: &str| value[name].as_str().unwrap_or_default();
-                        out!("{name:<24} {}: {}", word("code"), trap::readable(word("reason")));
+                        out!("{name:<24} {}: {}", word("code"), word("reason"));
                     }
-                    Value::String(text) if name == "last_error" => out!("{name:<24} {}", trap::readable(text)),
                     Value::String(text) => out!("{name:<24} {text}"),
                     Value::Null => out!("{name:<24} -"),
                     other => out!("{name:<24} {other}"),

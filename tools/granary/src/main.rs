@@ -27,7 +27,6 @@ mod rollback;
 mod status;
 mod sweep;
 mod token;
-mod trap;
 mod type_name;
 mod units;
 #[allow(clippy::print_stdout, reason = "a host says once that it is ready")]

@@ -11,10 +11,10 @@ use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 use ureq::http::Method;
 
+use crate::Failure;
 use crate::address::segment;
 use crate::client::Client;
 use crate::output::{note, out, out_part};
-use crate::{Failure, trap};
 
 /// How often a bar is drawn anew.
 const BAR_INTERVAL: Duration = Duration::from_millis(100);
@@ -92,11 +92,7 @@ pub(crate) fn failures(status: &Value) -> Vec<String> {
     let word = |of: &Value| of.as_str().unwrap_or_default().to_owned();
     let all = status["failures"].as_array().map_or(&[][..], Vec::as_slice);
     let shown = all.iter().take(FAILURES_SHOWN).map(|failure| {
-        let (key, code, reason) = (
-            word(&failure["key"]),
-            word(&failure["code"]),
-            trap::readable(&word(&failure["reason"])),
-        );
+        let (key, code, reason) = (word(&failure["key"]), word(&failure["code"]), word(&failure["reason"]));
         let revision = &failure["revision"];
         format!(
             "  {}/{key} stays on revision {revision}: {code}: {reason}",

@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use wasmtime::{Caller, Linker};
 
+use super::last_words::{LastWords, Words};
 use super::log_rate::LogRate;
 use super::{GuestCall, GuestCallError, GuestState, LogLevel, LogSource, Replies, TurnHost, memory_and_state};
 use crate::wasm::abi::View;
@@ -20,6 +21,7 @@ pub(super) struct LogGate {
     written: AtomicU32,
     records: u32,
     limit: usize,
+    last: Mutex<LastWords>,
 }
 
 impl LogGate {
@@ -30,6 +32,7 @@ impl LogGate {
             written: AtomicU32::new(0),
             records: config.log_records,
             limit: config.log_record_limit,
+            last: Mutex::default(),
         })
     }
 
@@ -38,8 +41,19 @@ impl LogGate {
         self.limit
     }
 
+    /// What the guest said last, if it trapped now.
+    pub(super) fn last_words(&self) -> Option<Words> {
+        self.last().words()
+    }
+
+    fn last(&self) -> MutexGuard<'_, LastWords> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Passes a record on.
     pub(super) fn write(&self, level: LogLevel, source: LogSource, message: &str) {
+        let message = &message[..message.floor_char_boundary(self.limit)];
+        self.last().hear(level, source, message);
         // Counts up to one above the limit, and so never overflows.
         let before = self.written.load(Ordering::Relaxed);
         if before > self.records {
@@ -56,8 +70,7 @@ impl LogGate {
             );
             return self.host.log(LogLevel::Warn, LogSource::Log, &notice);
         }
-        self.host
-            .log(level, source, &message[..message.floor_char_boundary(self.limit)]);
+        self.host.log(level, source, message);
     }
 }
 

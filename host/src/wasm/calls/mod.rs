@@ -5,6 +5,7 @@
 
 #[expect(clippy::module_inception, reason = "the file for the interface `calls`")]
 mod calls;
+mod last_words;
 mod log;
 mod log_rate;
 mod poll;
@@ -20,6 +21,7 @@ use wasmtime::{Caller, Linker, Memory, ResourceLimiterAsync};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
 use self::calls::Reply;
+pub(super) use self::last_words::Words;
 pub(super) use self::log::Listener;
 use self::log::LogGate;
 pub(super) use self::log_rate::LogRate;
@@ -166,6 +168,11 @@ impl Turn {
             refused: Refused::No,
             granted: Vec::new(),
         }
+    }
+
+    /// What the guest said last, for the error that its trap becomes.
+    pub(super) fn last_words(&self) -> Option<Words> {
+        self.gate.as_ref()?.last_words()
     }
 }
 

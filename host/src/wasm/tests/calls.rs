@@ -259,7 +259,10 @@ fn output_becomes_records_a_line_each_also_when_the_turn_traps() {
 fn exit_is_a_failure_of_its_own() {
     let engine = engine();
     let mut instance = guest("(call $proc_exit (i32.const 3)) unreachable").start(&engine);
-    assert_eq!(call(&mut instance, b""), Err(TurnFailure::Exit(3)));
+    assert_eq!(
+        call(&mut instance, b""),
+        Err(TurnFailure::Exit { code: 3, words: None })
+    );
 }
 
 #[test]
@@ -289,7 +292,36 @@ fn describe_gets_no_calls_and_its_output_tells_why_it_failed() {
     };
     let error = run(engine.describe(&panicking.compile(&engine))).unwrap_err();
     assert!(
-        error.to_string().contains("it wrote: panicked at src/lib.rs"),
+        error.to_string().ends_with("the guest trapped: panicked at src/lib.rs"),
         "{error}"
+    );
+}
+
+#[test]
+fn a_trap_tells_what_the_guest_said_before_it_and_in_which_of_its_functions_it_was() {
+    let failure = |call: &'static str| {
+        let guest = Guest {
+            extra: r#"(data (i32.const 66100) "{}") (data (i32.const 66200) "panicked at src/lib.rs:9:5: no shelf")
+                (data (i32.const 66300) "panic: no stock\n\ngoroutine 1 [running]:\n")
+                (func $_ZN4core9panicking9panic_fmt17h0123456789abcdefE unreachable)
+                (func $_ZN5shelf5Shelf4take17h0123456789abcdefE (call $log (i32.const 4) (i32.const 66200) (i32.const 36))
+                  (call $_ZN4core9panicking9panic_fmt17h0123456789abcdefE))
+                (func $write (i32.store (i32.const 66400) (i32.const 66300)) (i32.store (i32.const 66404) (i32.const 40))
+                  (drop (call $fd_write (i32.const 2) (i32.const 66400) (i32.const 1) (i32.const 66408))))"#,
+            ..guest(call)
+        };
+        self::call(&mut guest.start(&engine()), b"").unwrap_err().to_string()
+    };
+    assert_eq!(
+        failure("(call $_ZN5shelf5Shelf4take17h0123456789abcdefE) unreachable"),
+        "the guest trapped: panicked at src/lib.rs:9:5: no shelf, in shelf::Shelf::take < call"
+    );
+    assert_eq!(
+        failure("(call $write) (call $proc_exit (i32.const 2)) unreachable"),
+        "the guest called exit(2): a turn ends by returning; it had written: panic: no stock"
+    );
+    assert_eq!(
+        failure("(call $write) (i32.store (i32.const -1) (i32.const 0)) unreachable"),
+        "the guest trapped: wasm trap: out of bounds memory access, in call; it had written: panic: no stock"
     );
 }

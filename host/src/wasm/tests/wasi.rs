@@ -121,7 +121,7 @@ fn exits_are_failures_with_any_code() {
     let imports = r#"(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))"#;
     assert_eq!(
         outcome(&guest(imports, "(call $exit (i32.const 0)) unreachable")),
-        Err(TurnFailure::Exit(0))
+        Err(TurnFailure::Exit { code: 0, words: None })
     );
     traps(&guest(imports, "(call $exit (i32.const -1)) unreachable"), "exit");
 }
