@@ -69,7 +69,12 @@ fn a_panic_is_told_to_its_caller_and_kept_in_the_grains_status() {
 #[test]
 fn endless_recursion_hurts_its_own_turn_only() {
     let (_host, mut client) = probe_with(&[]);
-    client.call("probe/a/recurse", "[100000000]").problem(500, "trap");
+    let problem = client.call("probe/a/recurse", "[100000000]").problem(500, "trap");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("stack of 65536 bytes is used up, in probe::recurse"),
+        "{detail}"
+    );
     unharmed(&mut client);
     assert_eq!(client.call("probe/a/recurse", "[50]").integer(), 50);
 }

@@ -106,8 +106,13 @@ impl TurnFailure {
 
     /// What `error`, with which a call into wasm failed, means in a turn of which `turn` is known.
     pub(super) fn of(error: &wasmtime::Error, turn: &Circumstances) -> TurnFailure {
+        let place = trace::place(error);
         if let Some(raised) = error.downcast_ref::<Raised>() {
-            return raised.0.clone();
+            return match (&raised.0, &turn.used_up) {
+                // The host was given a pointer into what isn't there.
+                (TurnFailure::Abi(_), Some(used_up)) => used_up.failure(&place),
+                (failure, _) => failure.clone(),
+            };
         }
         if let Some(exit) = error.downcast_ref::<I32Exit>() {
             let words = turn.words.as_ref().map(|words| words.text().to_owned());
@@ -116,8 +121,11 @@ impl TurnFailure {
         if error.is::<StacksFull>() {
             return TurnFailure::Overloaded;
         }
-        let place = trace::place(error);
-        let Some(trap) = error.downcast_ref::<Trap>() else {
+        let trap = error.downcast_ref::<Trap>();
+        if let (None | Some(Trap::MemoryOutOfBounds), Some(used_up)) = (trap, &turn.used_up) {
+            return used_up.failure(&place);
+        }
+        let Some(trap) = trap else {
             return TurnFailure::Trap {
                 message: format!("{}{place}", error.root_cause()),
                 code: "host",
@@ -149,6 +157,29 @@ pub(super) struct Circumstances {
     pub(super) memory_limit: usize,
     /// What the guest said last.
     pub(super) words: Option<Words>,
+    /// Whether its stack pointer has left the stack.
+    pub(super) used_up: Option<UsedUp>,
+}
+
+/// The stack in a guest's memory is used up.
+pub(super) struct UsedUp {
+    /// How long it is, if that's known.
+    pub(super) bytes: Option<u32>,
+}
+
+impl UsedUp {
+    fn failure(&self, place: &str) -> TurnFailure {
+        let (length, larger) = match self.bytes {
+            Some(bytes) => (format!(" of {bytes} bytes"), u64::from(bytes) * 2),
+            None => (String::new(), 1 << 20),
+        };
+        TurnFailure::Stack {
+            message: format!(
+                "the guest's stack{length} is used up{place}: keep what is large in a `Box` or `Vec`, recurse less deep, or link with a \
+                 larger stack (Rust: `-Clink-arg=-zstack-size={larger}`, clang: `-Wl,-z,stack-size={larger}`)"
+            ),
+        }
+    }
 }
 
 /// A trap with what the guest said of it. A panic's own words say more than the instruction by which it ends.

@@ -17,7 +17,7 @@ use wasmtime::{Extern, Global, Memory, Store, TypedFunc, V128, Val, WasmParams};
 
 use super::calls::{GuestState, Turn, TurnHost, TurnKind};
 use super::engine::Engine;
-use super::failure::{Circumstances, Fault, StartError, TurnFailure};
+use super::failure::{Circumstances, Fault, StartError, TurnFailure, UsedUp};
 use super::module::{Entry, Module};
 use super::stacks::Stacks;
 use super::ticker::on_tick;
@@ -297,8 +297,14 @@ impl Instance {
     }
 
     /// What an error's text needs to know of the turn that has just failed.
-    fn circumstances(&self, turn: &Turn) -> Circumstances {
+    fn circumstances(&mut self, turn: &Turn) -> Circumstances {
+        let stack = self.module.facts.stack_pointer.as_ref();
+        let used_up = stack.filter(|stack| {
+            let pointer = bits(&self.globals[stack.global].get(&mut self.store)) as u32;
+            stack.is_beyond(pointer)
+        });
         Circumstances {
+            used_up: used_up.map(|stack| UsedUp { bytes: stack.bytes() }),
             refused: turn.refused,
             memory_limit: self.engine.config.memory_limit,
             words: turn.last_words(),

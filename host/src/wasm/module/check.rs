@@ -10,6 +10,7 @@ use wasmparser::{DataKind, ElementItems, ElementKind, FuncType, Operator, TypeRe
 
 use super::ModuleError;
 use super::census::{Census, const_i32};
+use super::stack::{self, ShadowStack, StackPointer};
 use crate::snapshot::BaseImage;
 use crate::wasm::config::{ModuleLimits, WasmConfig};
 
@@ -93,17 +94,6 @@ pub(super) struct Function {
     pub(super) post: Option<u32>,
 }
 
-/// The stack in linear memory, as far as it's known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ShadowStack {
-    /// Which mutable global is the stack pointer, counted among mutable globals.
-    pub(crate) pointer: usize,
-    /// The lowest address that belongs to the stack and to nothing else.
-    pub(crate) low: u32,
-    /// The address behind its highest.
-    pub(crate) high: u32,
-}
-
 /// What the check found out on the way.
 #[derive(Debug)]
 pub(super) struct Findings {
@@ -116,6 +106,7 @@ pub(super) struct Findings {
     pub(super) memory_minimum: u64,
     pub(super) memory_maximum: Option<u64>,
     pub(super) stack: Option<ShadowStack>,
+    pub(super) stack_pointer: Option<StackPointer>,
 }
 
 /// Checks everything.
@@ -135,7 +126,8 @@ pub(super) fn check(bytes: &[u8], census: &Census<'_>, config: &WasmConfig) -> R
     check_elements(census)?;
     let base = check_data(census, memory_minimum, config.module.base_bytes)?;
     let globals = check_globals(census, &config.module)?;
-    let stack = find_stack(census, &globals);
+    let stack = stack::find(census, &globals);
+    let stack_pointer = stack::find_pointer(census, &globals);
     let constructors = find_constructors(census)?;
     Ok(Findings {
         handler,
@@ -145,6 +137,7 @@ pub(super) fn check(bytes: &[u8], census: &Census<'_>, config: &WasmConfig) -> R
         memory_minimum,
         memory_maximum,
         stack,
+        stack_pointer,
     })
 }
 
@@ -417,28 +410,6 @@ fn check_globals(census: &Census<'_>, limits: &ModuleLimits) -> Result<Vec<(u32,
         });
     }
     Ok(globals)
-}
-
-/// Where the stack in linear memory lies, when that's sure.
-///
-/// The linker says it by `__stack_low` and `__stack_high`, if they are exported. Else: when every data segment lies at or above
-/// the initial stack pointer, the linker has put the stack first, and nothing but stack is below it (data and what begins
-/// as zeros are laid side by side). Without any segment there's no proof: zeros leave no trace in the module.
-fn find_stack(census: &Census<'_>, globals: &[(u32, ValType)]) -> Option<ShadowStack> {
-    let index = census.global("__stack_pointer")?;
-    let pointer = globals
-        .iter()
-        .position(|(global, ty)| *global == index && *ty == ValType::I32)?;
-    let bound = |name| census.initial_i32(census.global(name)?);
-    if let (Some(low), Some(high)) = (bound("__stack_low"), bound("__stack_high")) {
-        return (low <= high).then_some(ShadowStack { pointer, low, high });
-    }
-    let high = census.initial_i32(index)?;
-    let above = census.data.iter().all(|data| match &data.kind {
-        DataKind::Active { offset_expr, .. } => const_i32(offset_expr).is_some_and(|offset| offset >= high),
-        DataKind::Passive => false,
-    });
-    (above && !census.data.is_empty()).then_some(ShadowStack { pointer, low: 0, high })
 }
 
 /// The start function; then `_initialize`, which runs the constructors of a reactor; else the constructors themselves, unless

@@ -5,6 +5,7 @@ mod census;
 mod check;
 mod error;
 mod rewrite;
+mod stack;
 
 use std::sync::Arc;
 
@@ -14,9 +15,9 @@ use wasmtime::{InstancePre, ModuleExport};
 
 pub(super) use self::cache::{Cache, Kept, loaded, machine_code};
 use self::census::Census;
-use self::check::ShadowStack;
 pub use self::error::ModuleError;
 pub(super) use self::rewrite::{Entry, HOST, HOST_IMPORTS, MEMORY, global_export};
+use self::stack::{ShadowStack, StackPointer};
 use super::calls::GuestState;
 use super::config::WasmConfig;
 use crate::snapshot::BaseImage;
@@ -39,6 +40,7 @@ pub(super) struct Facts {
     /// Types of the mutable globals.
     pub(super) globals: Vec<ValType>,
     pub(super) stack: Option<ShadowStack>,
+    pub(super) stack_pointer: Option<StackPointer>,
     /// Whether something has to run before a grain's first turn.
     pub(super) constructs: bool,
 }
@@ -69,6 +71,7 @@ impl CheckedModule {
                 memory_maximum: findings.memory_maximum,
                 globals: findings.globals.iter().map(|(_, ty)| *ty).collect(),
                 stack: findings.stack,
+                stack_pointer: findings.stack_pointer,
                 constructs: !findings.constructors.is_empty(),
             },
         })

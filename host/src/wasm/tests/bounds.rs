@@ -162,3 +162,55 @@ fn a_guest_that_is_refused_memory_and_traps_failed_for_memory() {
     };
     assert_eq!(call(&mut own.start(&engine), b""), Ok((-1i32).to_le_bytes().to_vec()));
 }
+
+/// Takes as many bytes of the stack as its arguments say and writes to the lowest of them.
+const DEEP: &str = "
+    (global.set $__stack_pointer (i32.sub (global.get $__stack_pointer) (i32.load (local.get $ap))))
+    (i32.store (global.get $__stack_pointer) (i32.const 1))
+    (global.set $__stack_pointer (i32.add (global.get $__stack_pointer) (i32.load (local.get $ap))))
+    (call $ok (i32.const 0) (i32.const 0))";
+
+#[test]
+fn a_stack_that_is_used_up_is_named_with_its_length_and_the_way_to_a_longer_one() {
+    let engine = engine();
+    let wasm = Guest::calling(DEEP).wasm();
+    for wasm in [wasm.clone(), stripped(&wasm)] {
+        let module = compile(&engine, &wasm);
+        let take = |bytes: u32| {
+            let mut instance = Instance::start(&engine, &module, &[]).unwrap();
+            call(&mut instance, &bytes.to_le_bytes())
+        };
+        assert_eq!(take(65_536), Ok(Vec::new()), "all of it");
+        let failure = take(65_540).unwrap_err();
+        assert!(matches!(failure, TurnFailure::Stack { .. }), "{failure:?}");
+        let said = failure.to_string();
+        assert!(
+            said.starts_with("the guest's stack of 65536 bytes is used up"),
+            "{said}"
+        );
+        assert!(said.contains("-zstack-size=131072"), "{said}");
+    }
+    // Where the stack isn't known to be first, nobody knows its length.
+    let guest = Guest {
+        extra: "(data (i32.const 66100) \"{}\") (data (i32.const 0) \"x\")",
+        ..Guest::calling(DEEP)
+    };
+    let failure = call(&mut guest.start(&engine), &65_540u32.to_le_bytes()).unwrap_err();
+    assert!(
+        failure.to_string().starts_with("the guest's stack is used up"),
+        "{failure}"
+    );
+}
+
+#[test]
+fn a_pointer_that_the_host_gets_from_a_stack_that_is_used_up_is_no_fault_of_the_guests_bindings() {
+    let guest = Guest {
+        imports: "(import \"granary:grain/log@0.1.0\" \"write\" (func $log (param i32 i32 i32)))",
+        ..Guest::calling(
+            "(global.set $__stack_pointer (i32.const -64))
+             (call $log (i32.const 0) (global.get $__stack_pointer) (i32.const 8)) unreachable",
+        )
+    };
+    let failure = call(&mut guest.start(&engine()), b"").unwrap_err();
+    assert!(matches!(failure, TurnFailure::Stack { .. }), "{failure:?}");
+}

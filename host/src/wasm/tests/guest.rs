@@ -133,6 +133,26 @@ impl Guest {
     }
 }
 
+/// A module without its last section, the one of names.
+pub(super) fn stripped(wasm: &[u8]) -> Vec<u8> {
+    let (mut at, mut last) = (8, 8);
+    while at < wasm.len() {
+        last = at;
+        let (mut length, mut shift) = (0, 0);
+        at += 1;
+        loop {
+            length |= usize::from(wasm[at] & 0x7f) << shift;
+            (at, shift) = (at + 1, shift + 7);
+            if wasm[at - 1] & 0x80 == 0 {
+                break;
+            }
+        }
+        at += length;
+    }
+    assert_eq!(wasm[last], 0, "a custom section");
+    wasm[..last].to_vec()
+}
+
 pub(super) fn compile(engine: &Arc<Engine>, wasm: &[u8]) -> Arc<Module> {
     engine
         .compile(ModuleHash(*blake3::hash(wasm).as_bytes()), wasm)
