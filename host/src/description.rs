@@ -3,6 +3,7 @@
 //! The document's form is in `docs/describe.md`.
 
 mod bounds;
+mod form;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -101,7 +102,15 @@ pub struct Contract {
 }
 
 impl Contract {
-    /// Reads and checks a guest's document. The error says what would have been right.
+    /// Reads and checks the document of a module that is deployed now. The error says what would have been right.
+    pub fn read_new(document: &[u8]) -> Result<Contract, String> {
+        let value: Value =
+            serde_json::from_slice(document).map_err(|error| format!("`describe` gave no JSON: {error}"))?;
+        form::check(&value)?;
+        Contract::read(document)
+    }
+
+    /// Reads a guest's document, also one that was deployed when less was checked. What it says is within bounds.
     pub fn read(document: &[u8]) -> Result<Contract, String> {
         let description: Description =
             serde_json::from_slice(document).map_err(|error| format!("`describe` gave no valid document: {error}"))?;

@@ -311,7 +311,13 @@ hostile_uploads! {
     a_describe_of_nearly_all_memory: Raw { pages: 1000, describe: "(call $list (i32.const 1024) (i32.const 65000000))", ..Raw::default() }.wasm(), BAD_MODULE, ["describe"];
     a_describe_that_takes_memory_without_end: Raw { describe: "(loop $more (memory.fill (i32.const 0) (i32.const 1) (i32.const 65536)) (br_if $more (i32.gt_s (memory.grow (i32.const 1)) (i32.const 0)))) unreachable", ..Raw::default() }.wasm(), BAD_MODULE, ["describe"];
     a_describe_that_is_no_utf8: Raw { description: vec![0xff, 0xfe], ..Raw::default() }.wasm(), BAD_MODULE, ["describe"];
+    a_describe_with_a_misspelt_field: Raw { description: br#"{"name":"raw","durability":"committed","durabilty":"relaxed","methods":[]}"#.to_vec(), ..Raw::default() }.wasm(), BAD_MODULE, ["describe", "durabilty"];
+    a_describe_with_two_parameters_of_one_name: Raw { description: two_parameters(), ..Raw::default() }.wasm(), BAD_MODULE, ["`add`, parameter `n` is there twice"];
     a_describe_of_deep_json: Raw { description: deep_description(), ..Raw::default() }.wasm(), BAD_MODULE, ["describe"];
+}
+
+fn two_parameters() -> Vec<u8> {
+    br#"{"name":"raw","durability":"committed","methods":[{"name":"add","kind":"write","params":[{"name":"n"},{"name":"n"}]}]}"#.to_vec()
 }
 
 /// A schema that is deeper than anybody means.

@@ -15,6 +15,7 @@ use tokio::sync::MutexGuard;
 use super::table::{Agree, Agreed, Table};
 use super::{Deployment, Line, Modules, Shared, agree, deployment};
 use crate::clock;
+use crate::description::Contract;
 use crate::storage::{ModuleRecord, StorageError};
 
 /// How often a deploy is compared anew because somebody else's came first.
@@ -113,7 +114,7 @@ impl Shared {
         // What others have deployed since is compared with, too.
         let agreed = by.edit(Arc::new(|_| None)).await?;
         self.adopt(&agreed).await?;
-        let (_, contract) = self.prepare(module, bytes.clone()).await?;
+        let (_, contract) = self.prepare(module, bytes.clone(), Contract::read_new).await?;
         let shared = self.clone();
         self.store(move || shared.storage.put_module(&bytes).map(drop)).await?;
         let at_ms = clock::wall_millis();
@@ -226,7 +227,7 @@ impl Shared {
         // Made ready before it's written that it's current: what can't be run here is refused, and asked for again.
         let bytes = self.stored(record.module).await.ok().flatten();
         let bytes = bytes.ok_or_else(|| missing(Code::Internal, record.module))?;
-        let (code, contract) = self.prepare(record.module, bytes).await?;
+        let (code, contract) = self.prepare(record.module, bytes, Contract::read).await?;
         let (shared, written, of) = (self.clone(), new.clone(), kind.clone());
         self.store(move || {
             for record in &written {

@@ -274,7 +274,9 @@ impl Shared {
     async fn load(&self, module: ModuleHash) -> Result<(Arc<Module>, Contract), String> {
         let bytes = self.stored(module).await.map_err(|error| error.to_string())?;
         let bytes = bytes.ok_or("its bytes are missing")?;
-        self.prepare(module, bytes).await.map_err(|failure| failure.detail)
+        self.prepare(module, bytes, Contract::read)
+            .await
+            .map_err(|failure| failure.detail)
     }
 
     async fn deploy(
@@ -293,7 +295,7 @@ impl Shared {
         if let Some(current) = current.as_ref().filter(|current| current.module == module) {
             return Ok((current.clone(), false));
         }
-        let (code, contract) = self.prepare(module, bytes.clone()).await?;
+        let (code, contract) = self.prepare(module, bytes.clone(), Contract::read_new).await?;
         if let Some(current) = current.as_ref().filter(|_| !allow_breaking) {
             agree(current, &contract)?;
         }
@@ -406,7 +408,7 @@ impl Shared {
             Ok(None) => return Err(lost("its bytes are missing")),
             Err(error) => return Err(lost(&error.to_string())),
         };
-        let (code, contract) = match self.prepare(module, bytes).await {
+        let (code, contract) = match self.prepare(module, bytes, Contract::read).await {
             Ok(ready) => ready,
             Err(failure) if failure.code == Code::Overloaded => return Err(failure),
             Err(failure) => return Err(lost(&failure.detail)),
@@ -423,10 +425,15 @@ impl Shared {
         Ok(deployment)
     }
 
-    /// Validates, compiles and describes.
-    async fn prepare(&self, module: ModuleHash, bytes: Vec<u8>) -> Result<(Arc<Module>, Contract), CallFailure> {
+    /// Validates, compiles and describes; `read` is how the description is read.
+    async fn prepare(
+        &self,
+        module: ModuleHash,
+        bytes: Vec<u8>,
+        read: fn(&[u8]) -> Result<Contract, String>,
+    ) -> Result<(Arc<Module>, Contract), CallFailure> {
         let Prepared { module, document } = self.engine.prepare(module, bytes).await.map_err(refusal)?;
-        let contract = Contract::read(&document).map_err(|detail| CallFailure::before(Code::BadModule, detail))?;
+        let contract = read(&document).map_err(|detail| CallFailure::before(Code::BadModule, detail))?;
         Ok((module, contract))
     }
 }
