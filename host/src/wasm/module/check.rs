@@ -8,14 +8,14 @@ use std::collections::BTreeSet;
 use granary_core::page::PAGE_SIZE;
 use wasmparser::{DataKind, ElementItems, ElementKind, FuncType, Operator, TypeRef, ValType, Validator, WasmFeatures};
 
-use super::ModuleError;
 use super::census::{Census, const_i32};
 use super::stack::{self, ShadowStack, StackPointer};
+use super::{ModuleError, command};
 use crate::snapshot::BaseImage;
 use crate::wasm::config::{ModuleLimits, WasmConfig};
 
 /// What the world calls its interface of exports.
-const HANDLER: &str = "granary:grain/handler@0.1.0#";
+pub(super) const HANDLER: &str = "granary:grain/handler@0.1.0#";
 /// Names that begin so are the host's own.
 pub(super) const RESERVED: &str = "granary:host/";
 /// The imports of the world and how many i32 they take; none returns anything in the canonical ABI.
@@ -85,6 +85,15 @@ pub(super) struct Handler {
     pub(super) load: Function,
     pub(super) check: Function,
     pub(super) realloc: u32,
+}
+
+impl Handler {
+    /// All functions that the host calls.
+    fn functions(&self) -> Vec<u32> {
+        let all = [self.describe, self.call, self.save, self.load, self.check];
+        let all = all.into_iter().flat_map(|function| [Some(function.index), function.post]);
+        all.flatten().chain([self.realloc]).collect()
+    }
 }
 
 /// An export and what frees its result.
@@ -266,10 +275,7 @@ fn check_exports(census: &Census<'_>) -> Result<Handler, ModuleError> {
     if !missing.is_empty() {
         return Err(ModuleError::NoWorld { missing });
     }
-    if let Some(name) = census.find_function_name(|name| name.starts_with(HANDLER) && name.ends_with(".command_export"))
-    {
-        return Err(ModuleError::CommandExports(name.to_owned()));
-    }
+    command::check(census, &handler.functions())?;
     Ok(handler)
 }
 
@@ -413,7 +419,8 @@ fn check_globals(census: &Census<'_>, limits: &ModuleLimits) -> Result<Vec<(u32,
 }
 
 /// The start function; then `_initialize`, which runs the constructors of a reactor; else the constructors themselves, unless
-/// the module's own code runs them (as wit-bindgen's does before the first call): twice would be wrong.
+/// the module's own code runs them (as wit-bindgen's does before the first call): twice would be wrong. A program's `_start`, which
+/// nobody calls, doesn't count.
 fn find_constructors(census: &Census<'_>) -> Result<Vec<u32>, ModuleError> {
     let mut constructors: Vec<u32> = census.start.into_iter().collect();
     let nullary = |name: &str| find_export(census, name, 0, 0);
@@ -421,7 +428,10 @@ fn find_constructors(census: &Census<'_>) -> Result<Vec<u32>, ModuleError> {
         constructors.push(index);
     } else if let Some(index) = nullary("__wasm_call_ctors")? {
         let mut called = false;
-        for body in &census.bodies {
+        let start = census.exported_function("_start");
+        let start = start.and_then(|start| start.checked_sub(census.imported_functions));
+        let bodies = census.bodies.iter().enumerate();
+        for (_, body) in bodies.filter(|(at, _)| start != Some(*at as u32)) {
             for_each_operator(body, |operator| {
                 called |= matches!(operator, Operator::Call { function_index } if *function_index == index);
                 Ok(())

@@ -92,6 +92,8 @@ pub enum ModuleError {
     ReservedExport(String),
     /// Every export runs the constructors anew, as the linker makes it for a module that doesn't mention them.
     CommandExports(String),
+    /// Constructors run in `_start`, which is no function of the world.
+    CommandStart,
     /// The compiler refused it.
     Compile(String),
     /// Compiling took longer than it may.
@@ -157,7 +159,12 @@ impl fmt::Display for ModuleError {
             ModuleError::ReservedExport(name) => write!(f, "the export `{name}` has a name that is reserved: those with `granary:host/`"),
             ModuleError::CommandExports(name) => write!(
                 f,
-                "the linker wrapped the exports (`{name}`), so that constructors would run with every call: link with -Clink-arg=--export=__wasm_call_ctors, or as a reactor"
+                "the linker wrapped the exports ({name}), so that constructors and destructors would run with every call and the state begin anew \
+                 each time: link as a reactor, by `-mexec-model=reactor` with clang, by `-Clink-arg=--export=__wasm_call_ctors` in Rust"
+            ),
+            ModuleError::CommandStart => f.write_str(
+                "the module is a command: its constructors run in `_start`, which nobody calls in a grain: link as a reactor, by \
+                 `-mexec-model=reactor` with clang, by `-Clink-arg=--export=__wasm_call_ctors` in Rust",
             ),
             ModuleError::Compile(why) => write!(f, "the module does not compile: {why}"),
             ModuleError::CompileTime(limit) => write!(

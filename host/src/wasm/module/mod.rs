@@ -3,6 +3,7 @@
 mod cache;
 mod census;
 mod check;
+mod command;
 mod error;
 mod rewrite;
 mod stack;

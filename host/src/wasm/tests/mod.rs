@@ -3,6 +3,7 @@
 mod bounds;
 mod cache;
 mod calls;
+mod command;
 mod guest;
 mod hostile;
 mod modules;

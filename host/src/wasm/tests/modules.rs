@@ -301,12 +301,6 @@ fn proposals_that_grains_do_not_have() {
 }
 
 #[test]
-fn exports_that_the_linker_wrapped() {
-    let error = refused(extra("(func $granary:grain/handler@0.1.0#call.command_export)"));
-    assert!(matches!(error, ModuleError::CommandExports(_)), "{error}");
-}
-
-#[test]
 fn every_error_says_something_of_its_own() {
     let errors = [
         ModuleError::NotWasm,
