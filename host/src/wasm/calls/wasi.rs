@@ -1,4 +1,5 @@
-//! WASI preview 1: clocks, randomness, standard output and error as log records; no files, no sockets, no environment.
+//! WASI preview 1: clocks, randomness, standard output and error as log records; no files, no sockets, and no environment but a word
+//! against colours.
 //!
 //! The state of WASI lives for one turn, and only if the guest asks for it.
 
@@ -65,6 +66,8 @@ impl GuestState {
             let wasi = WasiCtxBuilder::new()
                 .stdout(output(LogLevel::Info, LogSource::Stdout))
                 .stderr(output(LogLevel::Warn, LogSource::Stderr))
+                // Libraries that colour what goes to a terminal ask for this.
+                .env("NO_COLOR", "1")
                 .monotonic_clock(SteadyClock)
                 .max_random_size(RANDOM_LIMIT)
                 .allow_tcp(false)
@@ -103,8 +106,10 @@ struct Output {
 }
 
 impl IsTerminal for Output {
+    /// It says so for C's library: that writes line by line to a terminal only. What it holds back else stays in the grain's memory
+    /// and becomes a record of another turn, or none.
     fn is_terminal(&self) -> bool {
-        false
+        true
     }
 }
 

@@ -117,6 +117,38 @@ fn standard_streams_can_be_neither_closed_nor_replaced() {
 }
 
 #[test]
+fn output_is_a_terminals_to_libc_so_that_no_line_waits_in_the_grains_memory() {
+    let imports = r#"(import "wasi_snapshot_preview1" "fd_fdstat_get" (func $fdstat (param i32 i32) (result i32)))"#;
+    let body = "(if (call $fdstat (i32.load8_u (local.get $ap)) (i32.const 66200)) (then unreachable))
+        (call $ok (i32.const 66200) (i32.const 24))";
+    let mut instance = guest(imports, body).start(&engine());
+    for descriptor in [1, 2] {
+        let stat = call(&mut instance, &[descriptor]).unwrap();
+        let rights = u64::from_le_bytes(stat[8..16].try_into().unwrap());
+        // What isatty asks of wasi-libc: a character device with no right to seek or tell.
+        assert_eq!((stat[0], rights & (1 << 2 | 1 << 5)), (2, 0), "{descriptor}");
+    }
+    let stdin = call(&mut instance, &[0]).unwrap();
+    assert_ne!(stdin[0], 2, "nobody types");
+}
+
+#[test]
+fn a_line_that_a_turn_leaves_unfinished_is_a_record_of_that_turn() {
+    let imports =
+        r#"(import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))"#;
+    let body = "(i32.store (i32.const 66304) (local.get $ap)) (i32.store (i32.const 66308) (local.get $al))
+        (call $errno (call $fd_write (i32.const 1) (i32.const 66304) (i32.const 1) (i32.const 66312)))";
+    let mut instance = guest(imports, body).start(&engine());
+    for line in ["half a li", "ne\nand more"] {
+        let host = TestHost::new();
+        run(instance.call(host.clone(), "k", "r", "m", line.as_bytes()))
+            .unwrap()
+            .unwrap();
+        assert_eq!(host.texts(), line.split('\n').collect::<Vec<_>>());
+    }
+}
+
+#[test]
 fn exits_are_failures_with_any_code() {
     let imports = r#"(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))"#;
     assert_eq!(
