@@ -64,7 +64,7 @@ pub struct ModuleLimits {
     pub bytes: usize,
     /// Functions that the module defines.
     pub functions: usize,
-    /// Bytes of one function's body: compile time grows faster than this.
+    /// Bytes of one function's body, at most [`ModuleLimits::LONGEST_BODY`]: compile time grows faster than this.
     pub body_bytes: usize,
     /// Entries of all tables at their initial size.
     pub table_entries: u64,
@@ -73,6 +73,11 @@ pub struct ModuleLimits {
     pub base_bytes: usize,
     /// Mutable globals: each is saved with every commit.
     pub globals: usize,
+}
+
+impl ModuleLimits {
+    /// The longest body of a function that can be allowed, in bytes: longer ones aren't valid to any engine of WebAssembly.
+    pub const LONGEST_BODY: usize = 7_654_321;
 }
 
 impl Default for WasmConfig {

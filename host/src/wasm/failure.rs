@@ -239,7 +239,9 @@ impl fmt::Display for TurnFailure {
             TurnFailure::Deadline => f.write_str("the turn slept until its deadline"),
             TurnFailure::Exit { code, words } => {
                 write!(f, "the guest called exit({code}): a turn ends by returning")?;
-                words.iter().try_for_each(|words| write!(f, "; it had written: {words}"))
+                words
+                    .iter()
+                    .try_for_each(|words| write!(f, "; it had written: {words}"))
             }
             TurnFailure::Overloaded => f.write_str("no stack is free for another turn"),
         }

@@ -29,6 +29,7 @@ pub(crate) struct File {
     pub(crate) log_format: Option<String>,
     pub(crate) compile_deadline: Option<String>,
     pub(crate) compile_memory: Option<String>,
+    pub(crate) function_limit: Option<String>,
     pub(crate) cluster: Membership,
     pub(crate) http: HttpLimits,
 }

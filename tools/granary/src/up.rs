@@ -10,7 +10,7 @@ use clap::Args;
 use granary_host::config::HostConfig;
 use granary_host::host::Host;
 use granary_host::snapshot::Choice;
-use granary_host::wasm::CompilerPlace;
+use granary_host::wasm::{CompilerPlace, ModuleLimits};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::file::{self, File};
@@ -70,6 +70,9 @@ pub(crate) struct Up {
     /// The most memory that compiling a module may take [default: 2GiB]
     #[arg(long, env = "GRANARY_COMPILE_MEMORY", value_name = "BYTES")]
     compile_memory: Option<String>,
+    /// The longest function of a module [default: 128KiB, at most 7654321]
+    #[arg(long, env = "GRANARY_FUNCTION_LIMIT", value_name = "BYTES")]
+    function_limit: Option<String>,
     /// The form of the log on stderr: text, or json with an object a line [default: text]
     #[arg(long, env = "GRANARY_LOG_FORMAT", value_name = "FORM")]
     log_format: Option<String>,
@@ -112,12 +115,17 @@ impl Up {
         if let Some(limit) = self.compile_memory.or(file.compile_memory) {
             config.wasm.compiler.memory = size(&limit)? as u64;
         }
+        if let Some(limit) = self.function_limit.or(file.function_limit) {
+            config.wasm.module.body_bytes = function_length(&limit)?;
+        }
         if let Some(listen) = self.listen.or(file.listen) {
             config.listen = resolve(&listen)?;
         }
         config.http.token_file = self.token_file.or(file.token_file);
         config.http.insecure = self.insecure || file.insecure.unwrap_or(false);
         self.http.apply(file.http, &mut config.http)?;
+        // Not less than before: what was deployed once has to be read at every start.
+        config.wasm.module.bytes = config.wasm.module.bytes.max(config.http.module_limit);
         config.http.allow_hosts = one_of(self.allow_host, file.allow_host);
         config.http.allow_origins = one_of(self.allow_origin, file.allow_origin);
         if let Some(how) = self.dirty_tracking.or(file.dirty_tracking) {
@@ -207,6 +215,17 @@ fn size(text: &str) -> Result<usize, String> {
         .and_then(|bytes| usize::try_from(bytes).map_err(|_| format!("`{text}` is too large for this machine")))
 }
 
+fn function_length(text: &str) -> Result<usize, String> {
+    let longest = ModuleLimits::LONGEST_BODY;
+    match size(text)? {
+        0 => Err("functions of 0 bytes at most are none: write a larger limit".to_owned()),
+        bytes if bytes <= longest => Ok(bytes),
+        _ => Err(format!(
+            "`{text}` is longer than any function of WebAssembly: {longest} bytes are the most"
+        )),
+    }
+}
+
 fn positive(text: &str) -> Result<Duration, String> {
     match units::duration(text)? {
         Duration::ZERO => Err("a time limit of 0 would stop everything: write a longer one".to_owned()),
@@ -254,12 +273,26 @@ mod tests {
     }
 
     #[test]
+    fn limits_of_modules_are_an_operators_choice() {
+        let config = settings("up", File::default()).unwrap();
+        assert_eq!(config.wasm.module.body_bytes, 128 << 10);
+        assert_eq!(config.wasm.module.bytes, 16 << 20);
+        let config = settings("up --function-limit 1MiB --http-module-limit 32MiB", File::default()).unwrap();
+        assert_eq!(config.wasm.module.body_bytes, 1 << 20);
+        assert_eq!(config.wasm.module.bytes, 32 << 20);
+        let config = settings("up --http-module-limit 1MiB", File::default()).unwrap();
+        assert_eq!(config.wasm.module.bytes, 16 << 20, "what is stored has passed it once");
+    }
+
+    #[test]
     fn nonsense_is_refused_with_what_would_be_right() {
         for (line, word) in [
             ("up --dirty-tracking magic", "userfaultfd"),
             ("up --listen nowhere", "HOST:PORT"),
             ("up --memory-limit 5MB", "MiB"),
             ("up --idle-timeout 0s", "longer"),
+            ("up --function-limit 0", "larger"),
+            ("up --function-limit 8MiB", "7654321 bytes are the most"),
         ] {
             let error = settings(line, File::default()).unwrap_err();
             assert!(error.contains(word), "{line}: {error}");

@@ -91,7 +91,9 @@ impl Handler {
     /// All functions that the host calls.
     fn functions(&self) -> Vec<u32> {
         let all = [self.describe, self.call, self.save, self.load, self.check];
-        let all = all.into_iter().flat_map(|function| [Some(function.index), function.post]);
+        let all = all
+            .into_iter()
+            .flat_map(|function| [Some(function.index), function.post]);
         all.flatten().chain([self.realloc]).collect()
     }
 }
@@ -156,7 +158,7 @@ pub(crate) fn features() -> WasmFeatures {
 }
 
 fn check_limits(census: &Census<'_>, limits: &ModuleLimits) -> Result<(), ModuleError> {
-    let limit = |what: &str, found: u64, limit: u64| {
+    let limit = |what: &str, found: u64, limit: u64, remedy: Option<&str>| {
         if found <= limit {
             return Ok(());
         }
@@ -164,10 +166,11 @@ fn check_limits(census: &Census<'_>, limits: &ModuleLimits) -> Result<(), Module
             what: what.to_owned(),
             found,
             limit,
+            remedy: remedy.map(str::to_owned),
         })
     };
-    limit("functions", census.bodies.len() as u64, limits.functions as u64)?;
-    limit("entries in tables", census.table_entries, limits.table_entries)?;
+    limit("functions", census.bodies.len() as u64, limits.functions as u64, None)?;
+    limit("entries in tables", census.table_entries, limits.table_entries, None)?;
     let longest = census
         .bodies
         .iter()
@@ -179,6 +182,7 @@ fn check_limits(census: &Census<'_>, limits: &ModuleLimits) -> Result<(), Module
             &format!("bytes in the body of function {name}"),
             body.range().len() as u64,
             limits.body_bytes as u64,
+            Some("split the function, or have the host started with a larger `--function-limit`"),
         )?;
     }
     Ok(())
@@ -391,6 +395,7 @@ fn check_data(census: &Census<'_>, memory: u64, base_bytes: usize) -> Result<Bas
                 what: format!("bytes in the pages that data segments 0 to {segment} lie in"),
                 found: (pages.len() * PAGE_SIZE) as u64,
                 limit: base_bytes as u64,
+                remedy: None,
             });
         }
         segments.push((offset, data.data));
@@ -413,6 +418,7 @@ fn check_globals(census: &Census<'_>, limits: &ModuleLimits) -> Result<Vec<(u32,
             what: "mutable globals".to_owned(),
             found,
             limit,
+            remedy: None,
         });
     }
     Ok(globals)

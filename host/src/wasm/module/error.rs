@@ -87,6 +87,8 @@ pub enum ModuleError {
         found: u64,
         /// How much it may be.
         limit: u64,
+        /// What can be done about it, if there is more to do than to have less of it.
+        remedy: Option<String>,
     },
     /// An export under a name that the host needs for itself.
     ReservedExport(String),
@@ -155,7 +157,10 @@ impl fmt::Display for ModuleError {
             ModuleError::SegmentBounds { segment, end, memory } => {
                 write!(f, "data segment {segment} ends at byte {end}, behind the end of the initial memory at {memory}")
             }
-            ModuleError::TooLarge { what, found, limit } => write!(f, "{what}: {found}, at most {limit} are allowed"),
+            ModuleError::TooLarge { what, found, limit, remedy } => {
+                write!(f, "{what}: {found}, at most {limit} are allowed")?;
+                remedy.iter().try_for_each(|remedy| write!(f, ": {remedy}"))
+            }
             ModuleError::ReservedExport(name) => write!(f, "the export `{name}` has a name that is reserved: those with `granary:host/`"),
             ModuleError::CommandExports(name) => write!(
                 f,

@@ -59,6 +59,7 @@ impl CheckedModule {
                 what: "bytes in the module".to_owned(),
                 found,
                 limit,
+                remedy: Some("have the host started with a larger `--http-module-limit`".to_owned()),
             });
         }
         let census = Census::take(bytes)?;

@@ -259,7 +259,7 @@ fn limits_name_what_is_too_large() {
         )
         .unwrap_err()
     {
-        ModuleError::TooLarge { what, found, limit } => (what, found, limit),
+        ModuleError::TooLarge { what, found, limit, .. } => (what, found, limit),
         error => panic!("{error}"),
     };
     assert_eq!(
@@ -277,6 +277,8 @@ fn limits_name_what_is_too_large() {
     let body: &'static str =
         Box::leak(format!("(func $long {})", "(drop (i32.const 1000000))".repeat(200)).into_boxed_str());
     assert_eq!(too_large(body).0, "bytes in the body of function `long`");
+    let told = engine.check(&extra(body).wasm()).unwrap_err().to_string();
+    assert!(told.contains("at most 500 are allowed") && told.contains("`--function-limit`"), "{told}");
     let data: &'static str = Box::leak(format!("(data (i32.const 0) \"{}\")", "x".repeat(3000)).into_boxed_str());
     assert_eq!(too_large(data).0, "bytes in the module");
     // The guest's own segment lies in page 16; one that crosses into a third page is too much, and one that doesn't is not.
