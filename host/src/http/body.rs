@@ -32,14 +32,18 @@ pub(super) struct Limits {
     pub(super) time: Duration,
     /// What is too large, for the error's text.
     pub(super) what: &'static str,
+    /// What can be done about it.
+    pub(super) remedy: &'static str,
 }
 
 impl Limits {
     fn too_large(&self) -> Refusal {
-        let Limits { bytes, what, .. } = self;
+        let Limits {
+            bytes, what, remedy, ..
+        } = self;
         Refusal::new(
             Code::TooLarge,
-            format!("{what} is larger than the limit of {bytes} bytes"),
+            format!("{what} is larger than the limit of {bytes} bytes{remedy}"),
         )
     }
 }
@@ -153,6 +157,7 @@ mod tests {
         bytes: 100_000,
         time: Duration::from_millis(50),
         what: "the body",
+        remedy: "",
     };
 
     /// Pieces without an announced length; then the end, or silence.

@@ -115,6 +115,7 @@ impl<H: Inside> Api<H> {
             bytes: self.config.body_limit,
             time: self.config.body_timeout,
             what: "the body",
+            remedy: "",
         }
     }
 }

@@ -97,6 +97,7 @@ async fn deploy<H: Inside>(api: &Api<H>, kind: &str, uri: &Uri, body: &mut Body)
     let limits = Limits {
         bytes: api.config.module_limit,
         what: "the module",
+        remedy: ": debug information can be stripped (in Rust by `-Cstrip=debuginfo`), and the host started with a larger `--http-module-limit`",
         time: api.config.body_timeout,
     };
     let read = body::read(body, limits, &api.body_memory).await?;

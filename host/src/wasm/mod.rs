@@ -29,5 +29,5 @@ pub use self::engine::{DescribeError, DescribeFailure, Engine, EngineError, Prep
 pub use self::failure::{Fault, FaultKind, StartError, TurnFailure};
 pub use self::gate::{Growth, MemoryGate};
 pub use self::instance::{Answer, Instance};
-pub use self::module::{CheckedModule, Module, ModuleError};
+pub use self::module::{CheckedModule, Module, ModuleError, debug_bytes, debug_remedy};
 pub use self::slab::{Slab, SlabFull};

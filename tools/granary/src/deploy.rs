@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use granary_host::wasm::debug_remedy;
 use serde_json::Value;
 use ureq::http::Method;
 
 use crate::address::segment;
-use crate::client::Client;
+use crate::client::{Answer, Client};
 use crate::output::{note, out};
 use crate::{Failure, Target, build, sweep, type_name, units};
 
@@ -63,7 +64,12 @@ impl Deploy {
         } else {
             ""
         };
-        let answer = client.send(Method::PUT, &format!("/v1/modules/{}{query}", segment(&kind)), bytes)?;
+        // Taken before the bytes are gone; a host that refuses them by their number can't say it.
+        let debug = debug_remedy(&bytes);
+        let answer = client.answer(Method::PUT, &format!("/v1/modules/{}{query}", segment(&kind)), bytes)?;
+        if !answer.status.is_success() {
+            return Err(refusal(&answer, debug));
+        }
         let deployed = answer.value()?;
         let was = if answer.status == 201 {
             "deployed"
@@ -71,6 +77,17 @@ impl Deploy {
             "is current already"
         };
         finish(&client, &kind, deployed, was, self.now, self.json)
+    }
+}
+
+/// What to tell of a module that the host refused.
+fn refusal(answer: &Answer, debug: Option<String>) -> Failure {
+    match (answer.refusal(), debug) {
+        // It speaks of debug information and couldn't count it.
+        (Failure::Refused(said), Some(debug)) if said.contains("debug information") && !said.contains(&debug) => {
+            Failure::Refused(format!("{said}\n  {debug}"))
+        }
+        (failure, _) => failure,
     }
 }
 
@@ -139,6 +156,8 @@ fn type_of(file: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use ureq::http::StatusCode;
+
     use super::*;
 
     /// A module that has nothing but a name.
@@ -148,6 +167,27 @@ mod tests {
         module.extend(b"granary:grain/type");
         module.extend(name.as_bytes());
         module
+    }
+
+    #[test]
+    fn a_module_that_is_too_large_for_its_debug_information_is_told_so() {
+        let told = |detail: &str, debug: Option<&str>| {
+            let answer = Answer {
+                status: StatusCode::PAYLOAD_TOO_LARGE,
+                text: serde_json::json!({ "code": "too_large", "detail": detail }).to_string(),
+            };
+            match refusal(&answer, debug.map(str::to_owned)) {
+                Failure::Refused(said) => said,
+                failure => panic!("{failure:?}"),
+            }
+        };
+        let counted = "9 of the 10 bytes are debug information";
+        assert!(
+            told("too large: debug information can be stripped", Some(counted)).ends_with(&format!("\n  {counted}"))
+        );
+        assert!(!told("too large: debug information can be stripped", None).contains("of the 10"));
+        assert!(!told("a function is too long", Some(counted)).contains(counted));
+        assert_eq!(told(counted, Some(counted)).matches(counted).count(), 1);
     }
 
     #[test]

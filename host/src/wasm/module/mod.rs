@@ -4,6 +4,7 @@ mod cache;
 mod census;
 mod check;
 mod command;
+mod debug;
 mod error;
 mod rewrite;
 mod stack;
@@ -16,6 +17,7 @@ use wasmtime::{InstancePre, ModuleExport};
 
 pub(super) use self::cache::{Cache, Kept, loaded, machine_code};
 use self::census::Census;
+pub use self::debug::{debug_bytes, debug_remedy};
 pub use self::error::ModuleError;
 pub(super) use self::rewrite::{Entry, HOST, HOST_IMPORTS, MEMORY, global_export};
 use self::stack::{ShadowStack, StackPointer};
@@ -59,7 +61,9 @@ impl CheckedModule {
                 what: "bytes in the module".to_owned(),
                 found,
                 limit,
-                remedy: Some("have the host started with a larger `--http-module-limit`".to_owned()),
+                remedy: debug_remedy(bytes).or(Some(
+                    "have the host started with a larger `--http-module-limit`".to_owned(),
+                )),
             });
         }
         let census = Census::take(bytes)?;

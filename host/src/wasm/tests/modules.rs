@@ -278,9 +278,17 @@ fn limits_name_what_is_too_large() {
         Box::leak(format!("(func $long {})", "(drop (i32.const 1000000))".repeat(200)).into_boxed_str());
     assert_eq!(too_large(body).0, "bytes in the body of function `long`");
     let told = engine.check(&extra(body).wasm()).unwrap_err().to_string();
-    assert!(told.contains("at most 500 are allowed") && told.contains("`--function-limit`"), "{told}");
+    assert!(
+        told.contains("at most 500 are allowed") && told.contains("`--function-limit`"),
+        "{told}"
+    );
     let data: &'static str = Box::leak(format!("(data (i32.const 0) \"{}\")", "x".repeat(3000)).into_boxed_str());
     assert_eq!(too_large(data).0, "bytes in the module");
+    let told = |wasm: &[u8]| engine.check(wasm).unwrap_err().to_string();
+    let whole = extra(data).wasm();
+    assert!(told(&whole).contains("`--http-module-limit`"), "{}", told(&whole));
+    let debug = wat::parse_str(format!("(module (@custom \".debug_info\" \"{}\"))", "x".repeat(4_000))).unwrap();
+    assert!(told(&debug).contains("bytes are debug information"), "{}", told(&debug));
     // The guest's own segment lies in page 16; one that crosses into a third page is too much, and one that doesn't is not.
     let sparse = "(data (i32.const 4096) \"x\") (data (i32.const 12287) \"xy\")";
     let (what, found, limit) = too_large(sparse);
