@@ -263,7 +263,7 @@ hostile_turns! {
          (memory.fill (i32.const 100000) (i32.const 91) (i32.const 500000))
          (memory.fill (i32.const 600000) (i32.const 93) (i32.const 500000))
          (call $ok (i32.const 100000) (i32.const 1000000))",
-        500, "trap"
+        413, "too_large"
     );
     a_log_flood: Turn::of_raw(
         "(loop $more

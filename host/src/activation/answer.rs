@@ -29,12 +29,24 @@ pub(super) fn checked(answer: Answer) -> Result<Answer, TurnFailure> {
     if let Some(json) = json
         && let Err(error) = serde_json::from_slice::<Sound>(json)
     {
-        return Err(TurnFailure::Abi(format!("the {what} is no JSON: {error}")));
+        return Err(unsound(what, &error));
     }
     Ok(answer)
 }
 
-/// Any JSON, kept nowhere. Its reader stops at 128 levels.
+/// What a value that can't be read fails its turn with. One that nests too deep is JSON all the same.
+fn unsound(what: &str, error: &serde_json::Error) -> TurnFailure {
+    if error.to_string().starts_with("recursion limit exceeded") {
+        TurnFailure::TooLarge(format!("the {what} nests deeper than {LEVELS} levels: flatten it"))
+    } else {
+        TurnFailure::Abi(format!("the {what} is no JSON: {error}"))
+    }
+}
+
+/// What the reader of JSON can stand.
+const LEVELS: usize = 127;
+
+/// Any JSON, kept nowhere. Its reader stops at [`LEVELS`].
 struct Sound;
 
 impl<'de> Deserialize<'de> for Sound {
@@ -138,7 +150,15 @@ mod tests {
     fn depth_is_bounded() {
         let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
         assert!(accepts(nested(100).as_bytes()));
-        assert!(!accepts(nested(200).as_bytes()));
-        assert!(!accepts(nested(1_000_000).as_bytes()));
+        assert!(accepts(nested(LEVELS).as_bytes()));
+        for levels in [LEVELS + 1, 200, 1_000_000] {
+            let failure = checked(Ok(nested(levels).into_bytes())).unwrap_err();
+            assert!(
+                matches!(&failure, TurnFailure::TooLarge(why) if why.contains("127 levels")),
+                "{failure}"
+            );
+        }
+        let unfinished = "[".repeat(100);
+        assert!(matches!(checked(Ok(unfinished.into_bytes())), Err(TurnFailure::Abi(_))));
     }
 }
