@@ -136,7 +136,8 @@ impl Membership {
             Input::Received { from, datagram } => self.receive(now, from, &datagram, out),
             Input::Introduced { host, address } => self.introduce(now, host, address, out),
             Input::Configured(members) => self.rejoin.configure(members, self.settings.hosts_most),
-            Input::Leave => self.leave(now, out),
+            Input::Leave => self.leave(now, true, out),
+            Input::Stop => self.leave(now, false, out),
         }
         if !self.gone {
             self.fire(now, out);
@@ -182,7 +183,7 @@ impl Membership {
         }
     }
 
-    fn leave(&mut self, now: Time, out: &mut Vec<Output>) {
+    fn leave(&mut self, now: Time, for_good: bool, out: &mut Vec<Output>) {
         if self.leaving.is_some() {
             return;
         }
@@ -191,9 +192,11 @@ impl Membership {
             at: now,
         });
         let mut said = Said::default();
-        let last = self.identity().left();
         // Neither can fail: the identity is another one, and a member fits a datagram.
-        let _ = self.foca.change_identity(last, Said::default());
+        if for_good {
+            let last = self.identity().left();
+            let _ = self.foca.change_identity(last, Said::default());
+        }
         let _ = self.foca.leave_cluster(&mut said);
         said.renewed = false;
         self.heed(now, said, out);

@@ -119,8 +119,11 @@ pub enum Input {
     },
     /// The members of the current configuration: whoever of them is not there is missing.
     Configured(Vec<HostId>),
-    /// Say good-bye. After [`Output::Gone`] the machine does nothing more.
+    /// Say good-bye for good. After [`Output::Gone`] the machine does nothing more.
     Leave,
+    /// Say that this process ends: the others call it down at once, without waiting for its silence, and take its next start as any other's.
+    /// After [`Output::Gone`] the machine does nothing more.
+    Stop,
 }
 
 /// What is to be done.

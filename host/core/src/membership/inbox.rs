@@ -14,6 +14,10 @@ const FRESH_NANOS: u64 = 60_000_000_000;
 
 impl Membership {
     pub(super) fn receive(&mut self, now: Time, from: HostId, datagram: &[u8], out: &mut Vec<Output>) {
+        if self.leaving.is_some() {
+            // Who says good-bye has nothing more to hear; being told that it's called down, it would object.
+            return;
+        }
         let taken = if datagram.len() > self.settings.datagram_bytes {
             Err(Refusal::Malformed)
         } else if roll::is_roll(datagram) {
@@ -49,8 +53,8 @@ impl Membership {
     fn take_roll(&mut self, now: Time, from: HostId, datagram: &[u8], out: &mut Vec<Output>) -> Result<(), Refusal> {
         let (sender, roll) = roll::read(self.wire, datagram)?;
         self.check_sender(from, &sender)?;
-        // Whom this host believes dead comes back by foca's rules, and whoever leaves compares no more.
-        if !self.view.is_active(from) || self.leaving.is_some() {
+        // Whom this host believes dead comes back by foca's rules.
+        if !self.view.is_active(from) {
             return Ok(());
         }
         match roll {

@@ -81,6 +81,23 @@ fn a_leave_is_seen_as_a_leave_within_half_a_second() {
 }
 
 #[test]
+fn a_host_that_stops_is_called_down_at_once_and_comes_back_by_its_next_start() {
+    for seed in 0..20 {
+        let mut net = Net::settled(30, seed);
+        net.loss_permille = 50;
+        net.input(3, Input::Stop);
+        let took = net.run_until(SECOND, |net| net.all_see(3, Standing::Down));
+        assert!(took.is_some_and(|nanos| nanos <= 500 * MILLI), "seed {seed}: {took:?}");
+        net.run(20 * SECOND);
+        assert!(net.hosts[3].gone && net.hosts[3].machine.deadline().is_none());
+        assert_eq!(net.hosts[3].renewals, 0, "it doesn't object");
+        assert!(net.all_see(3, Standing::Down));
+        net.restart(3);
+        assert!(net.run_until(3 * SECOND, Net::is_one).is_some());
+    }
+}
+
+#[test]
 fn a_host_that_left_comes_back_by_its_next_start() {
     let mut net = Net::settled(5, 1);
     net.input(3, Input::Leave);
