@@ -1,7 +1,7 @@
 //! What a grain host decides, apart from how it does it.
 //!
 //! One host: ids, messages, what a turn changed ([`commit`]), the table of stored replies, the [`activation`] machine, the wait-for graph,
-//! which requests to refuse ([`admission`]).
+//! which requests to refuse ([`admission`]), how a host stops ([`stopping`]).
 //! Many hosts: who seems to be there ([`membership`]), who holds copies ([`config_chain`], [`ring`]), which activation may commit
 //! ([`replication`]), where it is ([`directory`], [`routing`]) and where it goes ([`placement`]); [`cluster`] is one machine of them all. Nothing here
 //! reads a clock, opens a socket or a file, starts a thread or iterates in an order that differs between runs: time and
@@ -31,5 +31,6 @@ pub mod ring;
 pub mod rng;
 pub mod routing;
 pub mod slot;
+pub mod stopping;
 pub mod time;
 pub mod waits;

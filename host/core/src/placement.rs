@@ -18,8 +18,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config_chain::config::Config;
 use crate::id::HostId;
 use crate::rng::Rng;
+use crate::slot::Slot;
 use crate::time::Time;
 
 /// A memory share from which on a host counts as full.
@@ -169,6 +171,14 @@ pub fn place(now: Time, policy: Policy, candidates: &Candidates<'_>, loads: &Loa
     }
 }
 
+/// Who gets a grain that leaves its host: the first of its slot's replicas that takes grains, else any member that does. `takes` is asked of
+/// others than `me` only.
+pub fn heir(config: &Config, slot: Slot, me: HostId, takes: impl Fn(HostId) -> bool) -> Option<HostId> {
+    let members = config.members.iter().map(|member| &member.host);
+    let all = config.replicas(slot).iter().chain(members);
+    all.copied().find(|host| *host != me && takes(*host))
+}
+
 fn better_of_two(now: Time, open: &[HostId], loads: &Loads, rng: &mut Rng) -> Option<HostId> {
     let first = rng.below(open.len() as u64) as usize;
     // Another one than the first: by a step of less than all.
@@ -182,6 +192,8 @@ fn better_of_two(now: Time, open: &[HostId], loads: &Loads, rng: &mut Rng) -> Op
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config_chain::config::{ClusterId, Member, Replicas, SlotReplicas};
+    use crate::id::GrainId;
 
     const NOW: Time = Time(1_000_000_000);
 
@@ -272,6 +284,28 @@ mod tests {
             1_000,
             "somebody has to, if all are"
         );
+    }
+
+    #[test]
+    fn a_grain_goes_to_a_replica_that_takes_it_before_any_other_host() {
+        let member = |number| Member {
+            host: host(number),
+            weight: 1,
+            zone: String::new(),
+        };
+        let mut config = Config::first(ClusterId([7; 16]), member(1));
+        config.members = (1..=4).map(member).collect();
+        let slots = config.slots.iter().map(|slot| SlotReplicas {
+            replicas: Replicas::new(&[host(1), host(3), host(4)]).unwrap(),
+            ..slot.clone()
+        });
+        config.slots = slots.collect();
+        let slot = Slot::of(GrainId([0; 16]));
+        let heir_among = |taking: &[u8]| heir(&config, slot, host(1), |other| taking.contains(&other.0[0]));
+        assert_eq!(heir_among(&[1, 2, 3, 4]), Some(host(3)));
+        assert_eq!(heir_among(&[1, 2, 4]), Some(host(4)));
+        assert_eq!(heir_among(&[1, 2]), Some(host(2)), "it keeps no copy, and is there");
+        assert_eq!(heir_among(&[1]), None, "not the host that it leaves");
     }
 
     #[test]
