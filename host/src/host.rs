@@ -7,6 +7,7 @@ mod lag;
 mod load;
 mod membership;
 mod revisions;
+mod stopping;
 #[cfg(test)]
 mod upgrade_tests;
 
@@ -20,13 +21,15 @@ use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use granary_core::reply_table::absent::{self, AbsentTables};
+use granary_core::stopping::Sight;
 use granary_core::waits::WaitGraph;
 use tokio::net::TcpListener;
-use tokio::sync::{RwLock, Semaphore};
+use tokio::sync::{Notify, RwLock, Semaphore};
 use tokio::task::JoinSet;
 
 use self::figures::{LOG_FIGURES, STORAGE_FIGURES, UPGRADE_FIGURES};
 use self::membership::Membership;
+use self::stopping::Leaver;
 use crate::activation::{
     Backlog, BacklogLimits, Budget, BudgetLimits, Catalog, Growing, Keeper, Meter, Parts, Records, Release, Stall,
     default_budget, fix_threshold,
@@ -44,10 +47,6 @@ use crate::storage::{GAVE_UP, SledStorage, Storage, StorageError};
 use crate::telemetry::Metrics;
 use crate::threads;
 use crate::wasm::{Engine, WasmConfig};
-
-/// How long a stopping host waits for turns that still run. Stops a runaway guest from holding up a restart; what
-/// such a turn has not committed was never acknowledged.
-const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long the token holds that a host prints when it starts.
 const INVITATION: Duration = Duration::from_secs(60 * 60);
@@ -195,34 +194,67 @@ impl Host {
         })
     }
 
-    /// Serves until `shutdown`, then stops: no new requests, running turns to their end, all that grains hold into storage.
+    /// Serves until `shutdown`, then stops: no new requests, running turns to their end, grains to other hosts if there are any, all that
+    /// they hold into storage.
     pub fn run_until(self, shutdown: HostFuture<()>) -> HostFuture<Result<(), ServeError>> {
         Box::pin(self.serve(shutdown))
     }
 
     async fn serve(mut self, shutdown: HostFuture<()>) -> Result<(), ServeError> {
-        let served = http::serve(self.listener, self.http, shutdown).await;
+        let begun = Notify::new();
+        let told = async {
+            shutdown.await;
+            begun.notify_one();
+        };
+        let mut serving = Box::pin(http::serve(self.listener, self.http, told));
+        let ended = tokio::select! {
+            ended = &mut serving => Some(ended),
+            () = begun.notified() => None,
+        };
         tracing::info!("stopping");
-        self.catalog.parts.engine.stop_compiling();
+        let began = Instant::now();
         self.catalog.stop_sweeps().await;
-        let limit = Instant::now() + STOP_LIMIT;
-        while self.catalog.evict_all() > 0 && Instant::now() < limit {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let requests = async {
+            match ended {
+                Some(ended) => ended,
+                None => serving.await,
+            }
+        };
+        let leaver = Leaver::new(&self.catalog, self.station.as_ref());
+        let (report, served) = leaver.leave(requests).await;
+        self.catalog.parts.engine.stop_compiling();
         self.tasks.shutdown().await;
         if let Some(membership) = self.membership {
             membership.stop().await;
         }
         drop(self.keeper);
         if let Some(station) = self.station {
-            let stop = tokio::task::spawn_blocking(move || station.stop());
+            let stop = tokio::task::spawn_blocking(move || station.stop(report.is_answered));
             stop.await.expect("no panic in a stop");
         }
         let storage = self.storage;
         let close = tokio::task::spawn_blocking(move || storage.close());
         close.await.expect("storage doesn't panic");
-        tracing::info!("stopped");
-        served
+        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let Sight {
+            requests,
+            grains,
+            questions,
+            ..
+        } = report.left;
+        if report.is_peaceful {
+            tracing::info!(took_ms, "stopped");
+        } else {
+            // Each of them a number, so that whoever looks for lost calls finds where.
+            tracing::warn!(
+                took_ms,
+                grains,
+                requests,
+                questions,
+                "stopped before everything had ended: turns were cut off, and callers may not know what came of their calls"
+            );
+        }
+        served.unwrap_or(Ok(()))
     }
 }
 

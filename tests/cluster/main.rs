@@ -25,6 +25,7 @@ mod restarts;
 mod serving;
 mod sharers;
 mod sweeping;
+mod stopping;
 mod targets;
 mod verbs;
 mod writers;

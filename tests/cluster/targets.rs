@@ -29,6 +29,13 @@ impl Targets {
         *self.addresses.lock().unwrap() = cluster.running().map(|host| host.address()).collect();
     }
 
+    /// From now on calls go to all hosts that run but this one.
+    pub(crate) fn spare(&self, cluster: &Cluster, at: usize) {
+        let spared = cluster.hosts[at].address();
+        let all = cluster.running().map(|host| host.address());
+        *self.addresses.lock().unwrap() = all.filter(|address| *address != spared).collect();
+    }
+
     pub(crate) fn end(&self) {
         self.is_over.store(true, Ordering::Relaxed);
     }

@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use granary_core::api::{CallFailure, Code};
@@ -67,6 +68,11 @@ impl Drop for Leaving<'_> {
 }
 
 impl Catalog {
+    /// Whether a grain is on its way to another host.
+    pub(crate) fn is_leaving(&self, id: GrainId) -> bool {
+        self.departures.has(id)
+    }
+
     /// Moves a grain that is in memory here to another host. Returns for how long it was on neither.
     pub(crate) async fn send_off(
         self: &Arc<Self>,
@@ -103,8 +109,18 @@ impl Catalog {
         })
     }
 
+    /// The same for one of many, whose failure is for the log.
+    pub(crate) async fn send_off_or_say(self: &Arc<Self>, cluster: &Handle, driver: &Arc<Driver>, to: HostId) {
+        if let Err(failure) = self.send_off(cluster, driver, to).await {
+            tracing::info!(grain = %driver.name(), why = failure.detail, "a grain hasn't moved yet");
+        }
+    }
+
     /// Another host has let go of a grain for this one. The ballot by which it's here now, if it is.
     pub(super) async fn take(self: &Arc<Self>, cluster: &Handle, grain: GrainName) -> Option<Ballot> {
+        if self.parts.draining.load(Ordering::Relaxed) {
+            return None;
+        }
         let id = grain.id();
         let limit = Instant::now() + TAKE_PATIENCE;
         let parcel = Parcel {

@@ -88,6 +88,7 @@ impl Catalog {
                 self.serve_here(cluster, parcel).await
             }
             Way::There(to, travel) => self.send_there(cluster, parcel, to, travel).await,
+            Way::Closed => Tried::Done(refusal(stops())),
             Way::Refused(why) => {
                 let code = match why {
                     Refusal::TooManyHops => Code::Moved,
@@ -269,6 +270,11 @@ impl Catalog {
     fn time_left(&self, parcel: &Parcel) -> Duration {
         Duration::from_nanos(parcel.deadline.nanos_since(self.parts.clock.time()))
     }
+}
+
+/// Whoever has sent it here finds another host for it.
+fn stops() -> CallFailure {
+    CallFailure::before(Code::Moved, "this host stops: ask another one")
 }
 
 fn unknown(why: &str) -> CallFailure {

@@ -255,7 +255,7 @@ impl Handle {
         let mut waits = Waits(Some((self, grain, token)));
         let way = answer.await;
         waits.0 = None;
-        way.unwrap_or(Way::Refused(routing::Refusal::TooManyWaiting))
+        way.unwrap_or(Way::Closed)
     }
 
     /// A reply has told which activation has answered.

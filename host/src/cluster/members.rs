@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -38,7 +38,9 @@ const WAITING_MOST: usize = 4096;
 enum Told {
     Datagram { from: HostId, datagram: Bytes },
     Introduced { host: HostId, address: SocketAddr },
+    Beat,
     Leave,
+    Part,
     Stop,
 }
 
@@ -64,6 +66,7 @@ pub(crate) struct Members {
     told: Sender<Told>,
     waiting: Arc<AtomicUsize>,
     view: Arc<Mutex<View>>,
+    has_parted: Arc<AtomicBool>,
 }
 
 impl Members {
@@ -74,6 +77,7 @@ impl Members {
             told,
             waiting: Arc::default(),
             view: Arc::default(),
+            has_parted: Arc::default(),
         };
         let shared = members.clone();
         let thread = threads::start("members", move || Prober::new(start, shared).run(&orders))?;
@@ -94,9 +98,24 @@ impl Members {
         self.tell(Told::Introduced { host, address });
     }
 
-    /// Says good-bye.
+    /// Tells the others this host's figures at once.
+    pub(crate) fn beat(&self) {
+        self.tell(Told::Beat);
+    }
+
+    /// Says good-bye for good.
     pub(crate) fn leave(&self) {
         self.tell(Told::Leave);
+    }
+
+    /// Says that this process ends.
+    pub(crate) fn part(&self) {
+        self.tell(Told::Part);
+    }
+
+    /// Whether either is said.
+    pub(crate) fn has_parted(&self) -> bool {
+        self.has_parted.load(Ordering::Acquire)
     }
 
     /// Who is there, this host left out.
@@ -172,7 +191,9 @@ impl Prober {
                     self.give(Input::Received { from, datagram });
                 }
                 Ok(Told::Introduced { host, address }) => self.give(Input::Introduced { host, address }),
+                Ok(Told::Beat) => self.beat_at = self.clock.time(),
                 Ok(Told::Leave) => self.give(Input::Leave),
+                Ok(Told::Part) => self.give(Input::Stop),
                 Ok(Told::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -225,7 +246,10 @@ impl Prober {
                      wipe this one and join with a token"
                 )),
                 Output::Refused { from, reason } => tracing::warn!(%from, %reason, "a datagram was dropped"),
-                Output::Gone => tracing::info!("the others know that this host leaves"),
+                Output::Gone => {
+                    tracing::info!("the others know that this host goes");
+                    self.shared.has_parted.store(true, Ordering::Release);
+                }
             }
         }
     }

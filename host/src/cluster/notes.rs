@@ -53,6 +53,8 @@ pub(crate) enum Way {
     There(HostId, Travel),
     /// Nowhere, and why.
     Refused(routing::Refusal),
+    /// Nowhere from here: this host stops.
+    Closed,
 }
 
 /// Makes the next version of a table out of the present one; `None` leaves it as it is. May be asked again after it was made

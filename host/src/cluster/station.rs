@@ -2,6 +2,8 @@
 //!
 //! **Not here:** what the parts do, and what peers ask about grains (`activation`, by [`Answerer`]).
 
+mod parting;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
@@ -504,8 +506,8 @@ impl Station {
         }
     }
 
-    /// Stops hearing and ends the threads, after everything that writes.
-    pub(crate) fn stop(&self) {
+    /// Stops hearing and ends the threads, after everything that writes. `is_answered`: others' questions are, all that were taken on.
+    pub(crate) fn stop(&self, is_answered: bool) {
         self.tasks.lock().expect("no panic under this lock").abort_all();
         if let Some(members) = self.members.get() {
             members.stop();
@@ -516,7 +518,7 @@ impl Station {
                 tracing::error!("a thread of the cluster's has failed");
             }
         }
-        self.quic.close();
+        self.quic.close(is_answered);
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use super::Router;
 use super::far;
-use crate::activation::{Catalog, Driver};
+use crate::activation::Catalog;
 use crate::cluster::{ClusterView, Handle, Station};
 
 /// Grains that are on their way at a time.
@@ -106,20 +106,20 @@ fn alone() -> CallFailure {
 }
 
 async fn drain(catalog: Arc<Catalog>, cluster: Handle, station: Arc<Station>) {
+    station.beat();
     while catalog.len() > 0 {
+        let draining = station.draining().await;
         let mut leaving = JoinSet::new();
         for shard in 0..catalog.steps() {
             for driver in catalog.some(shard) {
-                let Some(to) = heir(&station, &driver) else { continue };
+                let Some(to) = station.heir(Slot::of(driver.id()), &draining) else {
+                    continue;
+                };
                 if leaving.len() >= PARALLEL {
                     leaving.join_next().await;
                 }
                 let (catalog, cluster) = (catalog.clone(), cluster.clone());
-                leaving.spawn(async move {
-                    if let Err(failure) = catalog.send_off(&cluster, &driver, to).await {
-                        tracing::info!(grain = %driver.name(), why = failure.detail, "a grain hasn't moved yet");
-                    }
-                });
+                leaving.spawn(async move { catalog.send_off_or_say(&cluster, &driver, to).await });
             }
         }
         leaving.join_all().await;
@@ -132,13 +132,4 @@ async fn drain(catalog: Arc<Catalog>, cluster: Handle, station: Arc<Station>) {
         tokio::time::sleep(PAUSE).await;
     }
     tracing::info!("drained: this host can be stopped");
-}
-
-/// Who gets a grain: the first of its slot's hosts that stays, else any that does.
-fn heir(station: &Station, driver: &Driver) -> Option<HostId> {
-    let config = station.config()?;
-    let slot = Slot::of(driver.id());
-    let stays = |host: &&HostId| **host != station.me() && station.answers(**host);
-    let members = config.members.iter().map(|member| &member.host);
-    config.replicas(slot).iter().chain(members).find(stays).copied()
 }

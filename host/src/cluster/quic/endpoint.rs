@@ -19,10 +19,11 @@ use tokio::sync::Notify;
 use super::super::link::{Answer, CallError, Link};
 use super::allowance::Allowance;
 use super::authority::{Authority, AuthorityError};
+use super::desk::Desk;
 use super::identity::{Identity, LEAF};
 use super::incoming::{Events, Refusals, accept};
 use super::known::Known;
-use super::lane::{Lane, Outgoing};
+use super::lane::{ANSWERED, Lane, Outgoing};
 use super::strangers::Strangers;
 use super::tls::{Credentials, cluster_name, host_name, host_of};
 use super::token::JoinToken;
@@ -94,6 +95,7 @@ pub(crate) struct Quic {
     traffic: Traffic,
     events: OnceLock<Arc<dyn Events>>,
     net: Handle,
+    desk: Arc<Desk>,
     /// Itself, for tasks that its faces start.
     this: std::sync::Weak<Quic>,
     /// Ends the thread.
@@ -207,6 +209,7 @@ impl Quic {
             events: OnceLock::new(),
             net,
             this: this.clone(),
+            desk: Arc::default(),
             stop,
         }))
     }
@@ -271,9 +274,20 @@ impl Quic {
         self.traffic.total()
     }
 
-    /// Says good-bye to all and ends the thread.
-    pub(crate) fn close(&self) {
-        self.endpoint.close(VarInt::from_u32(0), b"the host stops");
+    /// Sends back what others ask from now on.
+    pub(crate) fn refuse(&self) {
+        self.desk.refuse();
+    }
+
+    /// Questions of others that are worked on.
+    pub(crate) fn questions(&self) -> usize {
+        self.desk.count()
+    }
+
+    /// Says good-bye to all and ends the thread. `is_answered`: what got no answer was never taken on, and its senders may ask elsewhere.
+    pub(crate) fn close(&self, is_answered: bool) {
+        let code = if is_answered { ANSWERED } else { VarInt::from_u32(0) };
+        self.endpoint.close(code, b"the host stops");
         self.stop.notify_one();
     }
 
@@ -354,6 +368,10 @@ impl Quic {
     }
 
     pub(super) fn strangers(&self) -> &Strangers {
+    pub(super) fn desk(&self) -> &Arc<Desk> {
+        &self.desk
+    }
+
         &self.strangers
     }
 

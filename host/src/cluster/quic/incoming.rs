@@ -173,13 +173,22 @@ async fn listen(quic: &Quic, from: HostId, met: Arc<Met>, connection: &Connectio
             streams = connection.accept_bi() => match streams {
                 Ok((mut send, mut receive)) if hear(&met, Lsn(0), connection) => {
                     let events = events.clone();
-                    let questions = quic.held().questions.clone();
+                    let (questions, desk) = (quic.held().questions.clone(), quic.desk().clone());
                     tokio::spawn(async move {
                         // Held until it's answered: until then its bytes are there.
-                        let Some((question, _held)) = message::read(&mut receive, &questions).await else { return };
-                        let answer = events.ask(from, question).await;
+                        let Some((question, held)) = message::read(&mut receive, &questions).await else { return };
+                        let taken = desk.take();
+                        let answer = match taken {
+                            Some(_) => events.ask(from, question).await,
+                            None => Answered::NotTaken,
+                        };
+                        drop(held);
                         // Whoever has asked may have gone.
-                        let _ = message::write(&mut send, answer.written()).await;
+                        if message::write(&mut send, answer.written()).await.is_ok() {
+                            // A connection that is closed before loses it.
+                            let _ = send.stopped().await;
+                        }
+                        drop(taken);
                     });
                 }
                 Ok(_) => {}

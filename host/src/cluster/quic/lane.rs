@@ -29,6 +29,8 @@ const BYTES_MOST: usize = 64 << 20;
 const DATAGRAMS_MOST: usize = 16;
 /// The longest frame and the longest answer.
 pub(super) const FRAME_MOST: usize = 64 << 20;
+/// By this a host closes its connections that stops when it has answered all that it has taken on.
+pub(super) const ANSWERED: VarInt = VarInt::from_u32(5);
 /// Before each frame: its length, and up to where the sender's log is durable.
 pub(super) const HEAD_BYTES: usize = 12;
 /// Between a dial that has failed and the next.
@@ -135,7 +137,7 @@ impl Lane {
         let written = message::write(&mut send, vec![question]).await;
         written.map_err(|error| unsent(error.to_string()))?;
         let answer = message::read(&mut receive, &self.answers).await;
-        let (answer, _held) = answer.ok_or_else(|| CallError::Unknown("the connection has ended".to_owned()))?;
+        let (answer, _held) = answer.ok_or_else(|| unanswered(connection.close_reason()))?;
         match Answered::read(&answer) {
             Answered::With(answer) => Ok(answer),
             Answered::NotTaken => {
@@ -235,6 +237,16 @@ impl Lane {
     fn taken(&self, bytes: usize) {
         self.queued.fetch_sub(bytes, Ordering::Relaxed);
         self.outgoing.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// What a question has come to whose answer can't come any more.
+fn unanswered(end: Option<ConnectionError>) -> CallError {
+    match end {
+        Some(ConnectionError::ApplicationClosed(close)) if close.error_code == ANSWERED => {
+            CallError::NotSent("it stops, and hasn't taken the question on".to_owned())
+        }
+        _ => CallError::Unknown("the connection has ended".to_owned()),
     }
 }
 

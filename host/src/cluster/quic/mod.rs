@@ -4,6 +4,7 @@
 //!   endpoint     one UDP socket; implements the cluster's link
 //!   lane         a connection that this host has dialled: frames in order, datagrams, questions
 //!   incoming     connections that others have dialled: what comes of them are events
+//!   desk         questions that are worked on
 //!   allowance    how many bytes of others' messages are held
 //!   known        which life of a host is believed, and what this host is told of itself
 //!   message      a question's and an answer's bytes
@@ -20,6 +21,7 @@
 
 mod allowance;
 mod authority;
+mod desk;
 mod endpoint;
 mod identity;
 mod incoming;

@@ -96,7 +96,7 @@ struct Side {
 
 impl Drop for Side {
     fn drop(&mut self) {
-        self.quic.close();
+        self.quic.close(false);
     }
 }
 
@@ -368,7 +368,7 @@ async fn a_third_host_takes_one_process_at_a_time_for_a_host_and_the_one_that_it
     assert!(copy.heard.disowned.lock().unwrap().is_empty(), "it might be a restart");
 
     // Now the first one is out of reach, and comes back when the other one was taken for it.
-    first.quic.close();
+    first.quic.close(false);
     reaches(&copy, host(2)).await;
     let back = side(1, &authority);
     back.quic.learn(host(2), third.quic.advertised());
