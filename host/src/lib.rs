@@ -16,7 +16,8 @@
 
 mod activation;
 pub mod audit;
-mod clock;
+#[doc(hidden)]
+pub mod clock;
 mod cluster;
 pub mod config;
 pub mod description;

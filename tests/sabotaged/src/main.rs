@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
+use granary_host::clock;
 use granary_host::config::{ClusterConfig, HostConfig};
 use granary_host::host::Host;
 use granary_host::snapshot::Choice;
@@ -18,6 +19,8 @@ const DEAD: &str = "dead-thread:";
 const STALLED: &str = "stalled-thread:";
 /// Before the path of a file: syncs of the log wait as long as it's there.
 const HELD_SYNC: &str = "held-sync:";
+/// Before the name of a file that says by how many seconds the clock on the wall is wrong.
+const CLOCK: &str = "clock:";
 
 fn main() -> ExitCode {
     let result = settings().and_then(|config| {
@@ -62,6 +65,7 @@ fn settings() -> Result<HostConfig, String> {
         // No fault, but what a test can't make on a disk that it shares: less free space than has to stay free.
         "disk-full" => config.storage.reserve_bytes = u64::MAX / 2,
         other if other.starts_with(DEAD) => threads::doom(&other[DEAD.len()..], Doom::Death),
+        other if other.starts_with(CLOCK) => clock::bend(other[CLOCK.len()..].into()),
         other if other.starts_with(STALLED) => threads::doom(&other[STALLED.len()..], Doom::Stall),
         other if other.starts_with(HELD_SYNC) => {
             config.storage.sabotage.held_sync = Some(other[HELD_SYNC.len()..].to_owned().leak());

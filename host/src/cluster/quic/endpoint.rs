@@ -29,7 +29,7 @@ use super::tls::{Credentials, cluster_name, host_name, host_of};
 use super::token::JoinToken;
 use super::token_book::TokenBook;
 use super::traffic::{self, Traffic};
-use crate::clock::wall_millis;
+use crate::clock::{wall, wall_millis};
 use crate::threads;
 
 /// How often the certificate's age is looked at, by the clock on the wall: it counts also while the machine sleeps.
@@ -191,7 +191,7 @@ impl Quic {
                 identity: settings.identity,
                 authority: settings.authority,
                 client: credentials.client,
-                made: SystemTime::now(),
+                made: wall(),
             }),
             folder: settings.folder,
             peers: Mutex::default(),
@@ -306,7 +306,7 @@ impl Quic {
     fn show(&self, held: &mut Shown) -> Result<(), AuthorityError> {
         let credentials = Credentials::new(&held.identity, self.known.mine)?;
         self.endpoint.set_server_config(Some(credentials.server));
-        (held.client, held.made) = (credentials.client, SystemTime::now());
+        (held.client, held.made) = (credentials.client, wall());
         Ok(())
     }
 

@@ -21,6 +21,7 @@ use time::{Duration, OffsetDateTime};
 use super::authority::{self, Authority, AuthorityError, SKEW, host_params};
 use super::tls;
 use super::token::JoinToken;
+use crate::clock::wall;
 
 /// The file in the cluster's folder. Secret: readable by its owner only.
 const FILE: &str = "identity";
@@ -185,8 +186,9 @@ impl Identity {
         ];
         let mut params = CertificateParams::new(names)?;
         params.distinguished_name.push(DnType::CommonName, "Granary host");
-        params.not_before = OffsetDateTime::now_utc() - SKEW;
-        params.not_after = OffsetDateTime::now_utc() + LEAF + SKEW;
+        let now = OffsetDateTime::from(wall());
+        params.not_before = now - SKEW;
+        params.not_after = now + LEAF + SKEW;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let certificate = params.signed_by(&own, &issuer)?;
         let mut chain = vec![certificate.der().clone(), self.certificate.clone().into()];

@@ -1,9 +1,9 @@
 //! Connections that others have dialled: who they are is looked at first, then what comes of them are events.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use granary_core::id::{HostId, Lsn};
@@ -17,14 +17,13 @@ use super::lane::{FRAME_MOST, HEAD_BYTES, read_head};
 use super::strangers::{Admission, Stranger};
 use super::tls::{JOIN, PEERS, host_of, speaks, welcome_peer};
 use super::{join, message};
-use crate::clock::wall_millis;
 
 /// Connections of peers at a time; more are refused.
 const PEERS_MOST: usize = 4096;
 /// How long a handshake may take.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
 /// Between lines in the log about refusals, which strangers can cause.
-const LOG_PAUSE_MILLIS: u64 = 100;
+const LOG_PAUSE: Duration = Duration::from_millis(100);
 /// Why a connection is closed, for the other side's log.
 const STRANGER: VarInt = VarInt::from_u32(1);
 
@@ -242,16 +241,15 @@ async fn hear_frames(
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     count: AtomicU64,
-    logged: AtomicU64,
+    logged: Mutex<Option<Instant>>,
 }
 
 impl Refusals {
     pub(super) fn note(&self, remote: &std::net::SocketAddr, why: &str) {
         let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
-        let now = wall_millis();
-        let logged = self.logged.load(Ordering::Relaxed);
-        if now >= logged + LOG_PAUSE_MILLIS || count == 1 {
-            self.logged.store(now, Ordering::Relaxed);
+        let mut logged = self.logged.lock().expect("no panic under this lock");
+        if logged.is_none_or(|at| at.elapsed() >= LOG_PAUSE) {
+            *logged = Some(Instant::now());
             tracing::warn!(%remote, why, count, "a connection was refused");
         }
     }

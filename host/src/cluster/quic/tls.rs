@@ -19,10 +19,12 @@ use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, veri
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::time_provider::TimeProvider;
 use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme, version};
 
 use super::authority::AuthorityError;
 use super::identity::{Identity, Leaf};
+use crate::clock::since_1970;
 
 /// What hosts of a cluster speak. The number rises with the form of what is said: hosts of different forms don't get past the handshake,
 /// instead of reading one thing for another.
@@ -78,7 +80,7 @@ impl Credentials {
             any: cluster_name(identity.cluster),
             provider: provider.clone(),
         };
-        let client = rustls::ClientConfig::builder_with_provider(provider.clone())
+        let client = rustls::ClientConfig::builder_with_details(provider.clone(), Arc::new(OwnTime))
             .with_protocol_versions(&[&version::TLS13])
             .map_err(unusable)?
             .dangerous()
@@ -91,7 +93,7 @@ impl Credentials {
             .allow_unauthenticated()
             .build()
             .map_err(|_| AuthorityError::Damaged)?;
-        let mut server = rustls::ServerConfig::builder_with_provider(provider)
+        let mut server = rustls::ServerConfig::builder_with_details(provider, Arc::new(OwnTime))
             .with_protocol_versions(&[&version::TLS13])
             .map_err(unusable)?
             .with_client_cert_verifier(verifier)
@@ -121,7 +123,7 @@ pub(super) fn first_contact(fingerprint: [u8; 32], cluster: ClusterId) -> Result
         any: cluster_name(cluster),
         provider: provider.clone(),
     };
-    let config = rustls::ClientConfig::builder_with_provider(provider)
+    let config = rustls::ClientConfig::builder_with_details(provider, Arc::new(OwnTime))
         .with_protocol_versions(&[&version::TLS13])
         .map_err(unusable)?
         .dangerous()
@@ -144,7 +146,13 @@ pub(super) fn check(identity: &Identity) -> Result<(), AuthorityError> {
         provider: Arc::new(ring::default_provider()),
     };
     let name = ServerName::try_from(host_name(identity.host, identity.cluster)).map_err(|_| AuthorityError::Damaged)?;
-    let verified = verifier.verify_server_cert(&chain[0], &chain[1..], &name, &[], UnixTime::now());
+    let verified = verifier.verify_server_cert(
+        &chain[0],
+        &chain[1..],
+        &name,
+        &[],
+        UnixTime::since_unix_epoch(since_1970()),
+    );
     verified.map(|_| ()).map_err(|_| AuthorityError::Damaged)
 }
 
@@ -226,6 +234,16 @@ fn named<T: FromStr>(connection: &Connection, suffix: &str) -> Option<T> {
     let leaf = webpki::EndEntityCert::try_from(chain.first()?).ok()?;
     leaf.valid_dns_names()
         .find_map(|name| name.strip_suffix(suffix)?.parse().ok())
+}
+
+/// By which clock certificates hold.
+#[derive(Debug)]
+struct OwnTime;
+
+impl TimeProvider for OwnTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(since_1970()))
+    }
 }
 
 /// Which authorities are believed.

@@ -3,7 +3,8 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::clock::since_1970;
 
 pub(crate) const QUARANTINE: &str = "quarantine";
 
@@ -18,9 +19,7 @@ pub(crate) struct Quarantine {
 impl Quarantine {
     /// A folder of its own for this moment. The clock only names it: one that jumps can't make two of them the same.
     pub(crate) fn new(root: &Path) -> Quarantine {
-        let seconds = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |time| time.as_secs());
+        let seconds = since_1970().as_secs();
         let names = (0u32..).map(|n| match n {
             0 => seconds.to_string(),
             n => format!("{seconds}-{n}"),

@@ -4,13 +4,14 @@
 //! deadline ends the wait, and the turn. Nothing is made for a subscription: the next clock to come decides how long to wait,
 //! the streams are always ready. **Not here:** any other descriptor; a guest has none.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use wasmtime::{Caller, Linker};
 use wasmtime_wasi::HostMonotonicClock;
 
 use super::wasi::{BADF, FAULT, INVAL, MODULE, SUCCESS, SteadyClock};
 use super::{GuestState, memory_and_state};
+use crate::clock::since_1970;
 use crate::wasm::failure::{TurnFailure, raise};
 
 /// Bytes of a subscription: userdata @0, tag @8, then clock @16, timeout @24, flags @40 or the descriptor @16.
@@ -93,10 +94,7 @@ fn one(bytes: &[u8], now: u64) -> Result<Subscription, u32> {
             let is_absolute = word(40) as u16 & ABSOLUTE != 0;
             subscription.ready_at = match (word(16), is_absolute) {
                 (MONOTONIC, true) => long(24),
-                (REALTIME, true) => {
-                    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                    now.saturating_add(long(24).saturating_sub(since.as_nanos() as u64))
-                }
+                (REALTIME, true) => now.saturating_add(long(24).saturating_sub(since_1970().as_nanos() as u64)),
                 (REALTIME | MONOTONIC, false) => now.saturating_add(long(24)),
                 _ => return Err(INVAL),
             };

@@ -4,17 +4,18 @@
 //! The state of WASI lives for one turn, and only if the guest asks for it.
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use wasmtime::{Caller, Linker};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
-use wasmtime_wasi::{HostMonotonicClock, WasiCtxBuilder};
+use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtxBuilder};
 
 use super::log::LogGate;
 use super::{GuestState, LogLevel, LogSource, poll};
+use crate::clock::since_1970;
 
 pub(super) const MODULE: &str = "wasi_snapshot_preview1";
 
@@ -68,6 +69,7 @@ impl GuestState {
                 .stderr(output(LogLevel::Warn, LogSource::Stderr))
                 // Libraries that colour what goes to a terminal ask for this.
                 .env("NO_COLOR", "1")
+                .wall_clock(WallClock)
                 .monotonic_clock(SteadyClock)
                 .max_random_size(RANDOM_LIMIT)
                 .allow_tcp(false)
@@ -90,11 +92,21 @@ impl HostMonotonicClock for SteadyClock {
 
     fn now(&self) -> u64 {
         static START: OnceLock<(Instant, u64)> = OnceLock::new();
-        let (start, time_of_day) = START.get_or_init(|| {
-            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            (Instant::now(), since.as_nanos() as u64)
-        });
+        let (start, time_of_day) = START.get_or_init(|| (Instant::now(), since_1970().as_nanos() as u64));
         time_of_day + start.elapsed().as_nanos() as u64
+    }
+}
+
+/// The time of day, as the host has it.
+struct WallClock;
+
+impl HostWallClock for WallClock {
+    fn resolution(&self) -> Duration {
+        Duration::from_nanos(1)
+    }
+
+    fn now(&self) -> Duration {
+        since_1970()
     }
 }
 

@@ -14,11 +14,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use granary_core::id::ModuleHash;
 
 use super::ModuleError;
+use crate::clock::wall;
 
 /// What a file begins with, before the keyed hash.
 const MAGIC: &[u8; 8] = b"granary\x03";
@@ -121,7 +121,7 @@ impl Cache {
                 let _ = fs::File::options()
                     .append(true)
                     .open(&path)
-                    .and_then(|file| file.set_modified(SystemTime::now()));
+                    .and_then(|file| file.set_modified(wall()));
                 let document = (!document.is_empty()).then(|| document.to_vec());
                 Some(Kept { code, document })
             }

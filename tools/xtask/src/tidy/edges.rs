@@ -53,10 +53,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("outlet", &[]),
     ("router", &["activation", "cluster", "modules", "storage"]),
     ("snapshot", &[]),
-    ("storage", &["threads"]),
+    ("storage", &["clock", "threads"]),
     ("telemetry", &[]),
     ("threads", &["outlet"]),
-    ("wasm", &["snapshot", "threads"]),
+    ("wasm", &["clock", "snapshot", "threads"]),
 ];
 
 pub(super) fn check(sources: &[Source]) -> Vec<Finding> {

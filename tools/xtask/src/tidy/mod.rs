@@ -2,6 +2,7 @@
 //!
 //! **Not here:** format and lints; `cargo xtask check` asks rustfmt and clippy for those.
 
+mod clocks;
 mod code;
 mod edges;
 mod files;
@@ -60,6 +61,7 @@ fn findings(workspace: &Workspace, sources: &[Source]) -> Result<Vec<Finding>, S
     let mut findings = files::check(sources);
     findings.extend(files::check_top_level(&top_level(&workspace.root)?));
     findings.extend(functions::check(sources));
+    findings.extend(clocks::check(sources));
     findings.extend(edges::check(sources));
     findings.extend(unsafety::check(sources));
     findings.extend(manifests::check(workspace)?);
