@@ -15,21 +15,19 @@ use granary_core::config_chain::config::ClusterId;
 use granary_core::id::HostId;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    NameConstraints, PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm,
+    NameConstraints, PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm, date_time_ymd,
 };
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use serde::{Deserialize, Serialize};
-use time::{Duration, OffsetDateTime};
+use time::Duration;
 
 use super::super::wire;
 use super::tls;
 
 /// The file in the cluster's folder. Secret: readable by its owner only.
 pub(super) const AUTHORITY_FILE: &str = "authority";
-/// The authority itself and what it signs: as long as the cluster, in practice.
-const LIFETIME: Duration = Duration::days(20 * 365);
-/// Clocks of hosts may differ by this much.
-pub(super) const SKEW: Duration = Duration::hours(1);
+/// Clocks of hosts may differ by this much: more than wrong time zones make of it.
+pub(super) const SKEW: Duration = Duration::hours(24);
 /// Bytes of a public key, an uncompressed point of P-256.
 const PUBLIC_KEY: usize = 65;
 
@@ -167,8 +165,10 @@ fn signer(name: String, below: BasicConstraints) -> Result<CertificateParams, Au
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(below);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    params.not_before = OffsetDateTime::now_utc() - SKEW;
-    params.not_after = OffsetDateTime::now_utc() + LIFETIME;
+    // As long as the cluster. No clock has a part in it: what is signed while one is wrong would hold from a day that is yet to come, or no
+    // longer once it's put right.
+    params.not_before = date_time_ymd(1970, 1, 1);
+    params.not_after = date_time_ymd(9999, 12, 31);
     Ok(params)
 }
 

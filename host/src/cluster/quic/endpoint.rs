@@ -34,6 +34,8 @@ use crate::threads;
 
 /// How often the certificate's age is looked at, by the clock on the wall: it counts also while the machine sleeps.
 const RENEWAL_LOOK: Duration = Duration::from_secs(60);
+/// Between two tries when it can't be renewed.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
 /// Questions above this go the way of long frames.
 const LONG_QUESTION: usize = 64 << 10;
 /// How long finding out who is at an address may take.
@@ -89,13 +91,15 @@ pub(crate) struct Quic {
     addresses: Mutex<HashMap<HostId, SocketAddr>>,
     tokens: TokenBook,
     refusals: Refusals,
+    /// A handshake has failed, here or at the other end.
+    doubts: Notify,
     strangers: Strangers,
     held_bytes: HeldBytes,
+    desk: Arc<Desk>,
     outgoing: Arc<Outgoing>,
     traffic: Traffic,
     events: OnceLock<Arc<dyn Events>>,
     net: Handle,
-    desk: Arc<Desk>,
     /// Itself, for tasks that its faces start.
     this: std::sync::Weak<Quic>,
     /// Ends the thread.
@@ -198,18 +202,19 @@ impl Quic {
             addresses: Mutex::default(),
             tokens,
             refusals: Refusals::default(),
+            doubts: Notify::new(),
             strangers: Strangers::default(),
             held_bytes: HeldBytes {
                 frames: Allowance::new(settings.memory),
                 questions: Allowance::new(settings.memory),
                 answers: Allowance::new(settings.memory),
             },
+            desk: Arc::default(),
             outgoing: Arc::default(),
             traffic: Traffic::default(),
             events: OnceLock::new(),
             net,
             this: this.clone(),
-            desk: Arc::default(),
             stop,
         }))
     }
@@ -363,15 +368,15 @@ impl Quic {
         &self.held_bytes
     }
 
+    pub(super) fn desk(&self) -> &Arc<Desk> {
+        &self.desk
+    }
+
     pub(super) fn outgoing(&self) -> &Arc<Outgoing> {
         &self.outgoing
     }
 
     pub(super) fn strangers(&self) -> &Strangers {
-    pub(super) fn desk(&self) -> &Arc<Desk> {
-        &self.desk
-    }
-
         &self.strangers
     }
 
@@ -422,6 +427,11 @@ impl Quic {
 
     pub(super) fn refused(&self, remote: &SocketAddr, why: &str) {
         self.refusals.note(remote, why);
+    }
+
+    /// A handshake has failed: the certificate that this host shows is looked at.
+    pub(super) fn doubted(&self) {
+        self.doubts.notify_one();
     }
 
     /// A host has dialled from an address: it's there, unless something better is known.
@@ -519,7 +529,10 @@ impl Quic {
                     }
                     return Ok(());
                 }
-                Err(error) => why = error.to_string(),
+                Err(error) => {
+                    self.doubted();
+                    why = error.to_string();
+                }
             }
         }
         Err(why)
@@ -542,9 +555,15 @@ fn start_thread() -> io::Result<(Handle, Arc<Notify>)> {
 
 async fn renew(quic: Arc<Quic>) {
     loop {
-        tokio::time::sleep(RENEWAL_LOOK).await;
-        if let Err(error) = quic.renew_if_due(SystemTime::now()) {
-            tracing::error!(%error, "this host's certificate can't be renewed");
+        // A refusal may be news of a clock that was set, on either side.
+        let _ = tokio::time::timeout(RENEWAL_LOOK, quic.doubts.notified()).await;
+        match quic.renew_if_due(wall()) {
+            Ok(true) => tracing::info!("this host has renewed its certificate"),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(%error, "this host's certificate can't be renewed");
+                tokio::time::sleep(RENEWAL_PAUSE).await;
+            }
         }
     }
 }

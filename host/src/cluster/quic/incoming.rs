@@ -113,7 +113,10 @@ async fn greet(quic: Arc<Quic>, stranger: Stranger, incoming: Incoming) {
     let handshake = async { incoming.accept()?.await };
     let connection = match tokio::time::timeout(HANDSHAKE_PATIENCE, handshake).await {
         Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return quic.refused(&remote, &error.to_string()),
+        Ok(Err(error)) => {
+            quic.doubted();
+            return quic.refused(&remote, &error.to_string());
+        }
         Err(_) => return quic.refused(&remote, "the handshake took too long"),
     };
     match speaks(&connection).as_deref() {

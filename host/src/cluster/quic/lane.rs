@@ -268,7 +268,10 @@ pub(super) fn read_head(head: [u8; HEAD_BYTES]) -> (usize, Lsn) {
 async fn dial(quic: &Quic, to: HostId, address: SocketAddr) -> Result<(Met, Connection, SendStream), String> {
     let connecting = quic.connect(to, address)?;
     let dialled = async {
-        let connection = connecting.await.map_err(|error| error.to_string())?;
+        let connection = connecting.await.map_err(|error| {
+            quic.doubted();
+            error.to_string()
+        })?;
         let met = quic.meet(to, address, &connection)?;
         let stream = connection.open_uni().await.map_err(|end| {
             quic.judged(to, &end);
