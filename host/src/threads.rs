@@ -46,7 +46,7 @@ pub(crate) fn abort() -> ! {
 /// Starts one of the host's own threads.
 pub(crate) fn start(name: &'static str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     let thread = std::thread::Builder::new().name(name.to_owned());
-    thread.spawn(move || {
+    let started = thread.spawn(move || {
         let _fail_stop = FailStop(name);
         match doom_of(name) {
             None => run(),
@@ -58,7 +58,8 @@ pub(crate) fn start(name: &'static str, run: impl FnOnce() + Send + 'static) -> 
                 std::thread::park();
             },
         }
-    })
+    });
+    started.map_err(|error| io::Error::new(error.kind(), format!("the thread `{name}` can't be started: {error}")))
 }
 
 /// One of the host's own tasks.

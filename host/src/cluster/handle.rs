@@ -1,6 +1,7 @@
 //! The cluster as the rest of the host sees it: asks are notes to the office, answers come back.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -22,7 +23,7 @@ use tokio::sync::oneshot;
 
 use super::config::ClusterConfig;
 use super::files::{self, Files};
-use super::journal::Journal;
+use super::journal::{self, Journal};
 use super::link::{CallError, Link};
 use super::notes::{Edit, Edited, Hear, Note, OpenError, Opened, View, Way};
 use super::office::Office;
@@ -156,12 +157,24 @@ fn open_journal(data: &Path, handle: &Handle, visit: &mut dyn FnMut(Record)) -> 
             tracing::error!(why, "the host stops");
             threads::end_process();
         },
-    )?;
+    )
+    .map_err(|error| in_journal(data, error))?;
     if unreadable {
         let what = "the cluster's journal holds records that this release can't read: start it with the newer one that wrote them";
         return Err(StorageError::Corrupt(what.to_owned()));
     }
     Ok(journal)
+}
+
+/// A bare error of the system's says at least where that was.
+fn in_journal(data: &Path, error: StorageError) -> StorageError {
+    let path = data.join(FOLDER).join(journal::NAME);
+    match error {
+        StorageError::Io(error) if !error.to_string().contains(&*path.to_string_lossy()) => {
+            StorageError::Io(io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+        }
+        other => other,
+    }
 }
 
 impl Handle {

@@ -303,7 +303,11 @@ impl Station {
             seed,
             config: &config,
         };
-        let office = handle::open(start, &self.handle, inbox)?;
+        let office = handle::open(start, &self.handle, inbox).map_err(|error| match error {
+            // Which file or thread is in its text, and it needn't be the disk's fault.
+            StorageError::Io(error) => StationError::System("this host can't take part in its cluster", error),
+            other => StationError::Storage(other),
+        })?;
         let (members, prober) = Members::start(members::Start {
             data,
             me: self.me,
