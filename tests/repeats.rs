@@ -144,7 +144,7 @@ fn value(client: &mut Client, key: &str) -> i64 {
 fn answered(client: &mut Client, request: &Request<'_>) -> Reply {
     wait::until("it's answered", || {
         let reply = client.try_send(request).ok()?;
-        ![409, 503, 504].contains(&reply.status).then_some(reply)
+        (![409, 503, 504].contains(&reply.status)).then_some(reply)
     })
 }
 

@@ -73,7 +73,7 @@ fn readable(name: &str) -> String {
 /// Takes the start of a text, enough for [`NAME`] characters and to see that there are more.
 struct Start(String);
 
-impl fmt::Write for Start {
+impl Write for Start {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let room = (4 * (NAME + 1)).saturating_sub(self.0.len());
         self.0.push_str(&text[..text.floor_char_boundary(room)]);

@@ -2,8 +2,6 @@
 
 mod world;
 
-use std::time::Duration;
-
 use granary_core::api::{CallFailure, Code, Durability};
 use granary_core::id::Revision;
 use granary_core::reply_table::TableTime;
