@@ -1,7 +1,7 @@
 //! Grains leave memory and come back as they were; what each durability keeps.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use granary_tests::{Client, Host, wait};
+use granary_tests::{Client, Host, Request, wait};
 use serde_json::{Value, json};
 
 const IDLE: &[&str] = &["--idle-timeout", "100ms"];
@@ -88,6 +88,53 @@ fn a_volatile_grain_survives_eviction_and_a_planned_restart_but_no_crash() {
     assert!(host.stop().success());
     host.start_again();
     assert_eq!(host.client().fetch("/v1/grains/probe-volatile/a/get").integer(), 5);
+}
+
+/// Some in memory only, some written when they left it.
+#[test]
+fn volatile_grains_are_listed_whether_they_are_in_memory_or_not() {
+    let mut host = Host::start();
+    host.deploy("probe-volatile");
+    let add = |host: &Host, key: &str| {
+        host.client()
+            .call(&format!("probe-volatile/{key}/add"), "[1]")
+            .integer()
+    };
+    let page = |host: &Host, query: &str| {
+        host.client()
+            .fetch(&format!("/v1/grains/probe-volatile{query}"))
+            .value()
+    };
+    for key in ["b1", "b3"] {
+        add(&host, key);
+    }
+    assert!(host.stop().success());
+    host.start_again();
+    for key in ["a", "b2", "b3", "b4"] {
+        add(&host, key);
+    }
+    assert_eq!(
+        page(&host, "?prefix=b")["keys"],
+        serde_json::json!(["b1", "b2", "b3", "b4"])
+    );
+    let (mut cursor, mut seen) = (String::new(), Vec::new());
+    loop {
+        let page = page(&host, &format!("?limit=2{cursor}"));
+        seen.extend(
+            page["keys"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|key| key.as_str().unwrap().to_owned()),
+        );
+        let Some(next) = page["next"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(seen, ["a", "b1", "b2", "b3", "b4"]);
+    host.client()
+        .send(&Request::new("DELETE", "/v1/grains/probe-volatile/b2"))
+        .expect(204);
+    assert_eq!(page(&host, "?prefix=b")["keys"], serde_json::json!(["b1", "b3", "b4"]));
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod readiness;
 mod sent;
 mod upgrades;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -297,19 +298,24 @@ impl Router {
         limit: usize,
     ) -> Result<KeyPage, CallFailure> {
         let parts = &self.catalog.parts;
-        parts.modules.line(kind)?;
-        let (of, prefix, after) = (kind.clone(), prefix.to_owned(), after.cloned());
-        let list = move |storage: &dyn Storage| storage.list(&of, &prefix, after.as_ref(), limit);
+        let line = parts.modules.line(kind)?;
+        let (of, within, from) = (kind.clone(), prefix.to_owned(), after.cloned());
+        let list = move |storage: &dyn Storage| storage.list(&of, &within, from.as_ref(), limit);
         let listing = parts.read(list).await.map_err(|error| unreadable(&error))?;
-        let next = if listing.more {
-            listing.keys.last().cloned()
-        } else {
-            None
-        };
-        Ok(KeyPage {
-            keys: listing.keys,
-            next,
-        })
+        // Storage's page says nothing of what is behind its last key.
+        let last = listing.keys.last().filter(|_| listing.more).cloned();
+        let mut keys: BTreeSet<GrainKey> = listing.keys.into_iter().collect();
+        if line.current().contract.durability == Durability::Volatile {
+            let in_memory = self.catalog.volatile_keys(kind).into_iter();
+            keys.extend(in_memory.filter(|key| {
+                let is_behind = after.is_none_or(|after| key > after);
+                is_behind && key.as_str().starts_with(prefix) && last.as_ref().is_none_or(|last| key <= last)
+            }));
+        }
+        let is_more = last.is_some() || keys.len() > limit;
+        let keys: Vec<GrainKey> = keys.into_iter().take(limit).collect();
+        let next = keys.last().filter(|_| is_more).cloned();
+        Ok(KeyPage { keys, next })
     }
 
     async fn request(

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use granary_core::id::{GrainId, GrainName};
+use granary_core::id::{GrainId, GrainKey, GrainName, GrainType};
 use granary_core::message::Request;
 
 use super::chase::FarCalls;
@@ -83,6 +83,13 @@ impl Catalog {
             shard.remove(&driver.id());
             self.parts.metrics.activations.dec();
         }
+    }
+
+    /// `volatile` grains of a type that are in memory: storage may have heard of none of them.
+    pub(crate) fn volatile_keys(&self, kind: &GrainType) -> Vec<GrainKey> {
+        let all = (0..self.steps()).flat_map(|shard| self.some(shard));
+        let of_kind = all.filter(|driver| driver.name().kind == *kind && driver.is_volatile());
+        of_kind.map(|driver| driver.name().key.clone()).collect()
     }
 
     /// How many grains are in memory.

@@ -214,6 +214,12 @@ impl Driver {
         }
     }
 
+    /// Whether the grain has state that needn't be anywhere but in memory.
+    pub(crate) fn is_volatile(&self) -> bool {
+        let state = self.lock();
+        state.machine.exists() && state.machine.durability() == Durability::Volatile
+    }
+
     fn now(&self, state: &State) -> Now {
         let now = self.parts.now(self.line.revision());
         match self.parts.cluster() {
