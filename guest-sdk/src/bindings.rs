@@ -24,7 +24,7 @@ use crate::{Fault, FaultKind, Grain, RawCall};
 mod generated {
     wit_bindgen::generate!({
         path: "../wit",
-        world: "grain",
+        world: "exact-grain",
         pub_export_macro: true,
         export_macro_name: "export_world",
         default_bindings_module: "granary_sdk::bindings",
@@ -83,11 +83,16 @@ pub fn save<G: Grain>(instance: Cell<G>) -> Result<Vec<u8>, types::Fault> {
 }
 
 #[doc(hidden)]
+pub fn save_exactly<G: Grain>(instance: Cell<G>) -> Result<Vec<u8>, types::Fault> {
+    instance.with_borrow(|instance| Ok(instance.save_exactly()?))
+}
+
+#[doc(hidden)]
 pub fn load<G: Grain>(
     instance: Cell<G>,
     context: types::Context,
     version: u32,
-    state: &[u8],
+    state: Vec<u8>,
 ) -> Result<(), types::Fault> {
     instance.with_borrow_mut(|instance| {
         begin();
@@ -170,13 +175,20 @@ macro_rules! __export {
                     version: u32,
                     state: ::std::vec::Vec<u8>,
                 ) -> ::std::result::Result<(), $crate::bindings::granary::grain::types::Fault> {
-                    $crate::bindings::load(&INSTANCE, context, version, &state)
+                    $crate::bindings::load(&INSTANCE, context, version, state)
                 }
 
                 fn check(
                     _: $crate::bindings::granary::grain::types::Context,
                 ) -> ::std::result::Result<(), $crate::bindings::granary::grain::types::Fault> {
                     $crate::bindings::check(&INSTANCE)
+                }
+            }
+
+            impl $crate::bindings::exports::granary::grain::exact::Guest for Exports {
+                fn save() -> ::std::result::Result<::std::vec::Vec<u8>, $crate::bindings::granary::grain::types::Fault>
+                {
+                    $crate::bindings::save_exactly(&INSTANCE)
                 }
             }
 

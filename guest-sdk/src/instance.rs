@@ -3,7 +3,7 @@
 //! The same code runs behind the exported symbols and in the native tests' host.
 
 use crate::saved::{SavedState, read_as_it_is};
-use crate::{Context, Fault, Grain};
+use crate::{Context, Fault, Grain, saving};
 
 /// A grain's state, or none yet.
 #[derive(Debug)]
@@ -52,23 +52,28 @@ impl<G: Grain> Instance<G> {
         state.dispatch(ctx, method, args)
     }
 
-    /// The state as JSON; empty when there is none.
+    /// The state as JSON, for a revision that reads nothing else; empty when there is none.
     ///
     /// # Errors
-    /// When the state has no JSON form.
+    /// When JSON can't say all of it.
     pub fn save(&self) -> Result<Vec<u8>, Fault> {
-        match &self.state {
-            None => Ok(Vec::new()),
-            Some(state) => serde_json::to_vec(state)
-                .map_err(|error| Fault::state(format!("the state of `{}` has no JSON form: {error}", G::NAME))),
-        }
+        self.state.as_ref().map_or(Ok(Vec::new()), saving::json)
     }
 
-    /// Takes over what another revision saved, whose states had this version.
+    /// The state in the form that loses nothing; empty when there is none.
+    ///
+    /// # Errors
+    /// When its type doesn't read back what it writes.
+    pub fn save_exactly(&self) -> Result<Vec<u8>, Fault> {
+        self.state.as_ref().map_or(Ok(Vec::new()), saving::form)
+    }
+
+    /// Takes over what another revision saved in either form, whose states had this version.
     ///
     /// # Errors
     /// When those bytes are no state of this revision, or by its migration's own word. There is no state then.
-    pub fn load(&mut self, ctx: &Context, version: u32, saved: &[u8]) -> Result<(), Fault> {
+    pub fn load(&mut self, ctx: &Context, version: u32, saved: impl Into<Vec<u8>>) -> Result<(), Fault> {
+        let saved = saved.into();
         self.state = None;
         if saved.is_empty() {
             return Ok(());

@@ -42,7 +42,7 @@
 //! 2. `instance` holds the one grain of a module's instance and makes its state at the first call.
 //! 3. [`Grain`], which `#[grain]` implements, finds the method; `args` reads its arguments, `reply` writes its value.
 //! 4. [`Context`] and [`Call`] call other grains; [`CallError`], [`GrainError`] say what went wrong.
-//! 5. [`SavedState`] is what another revision left; `instance` takes it over when the grain moves to this one.
+//! 5. `saving` writes a state for another revision, in `form`; [`SavedState`] is what another revision left, and `instance` takes it over.
 //! 6. [`describe`](mod@describe) tells a host at upload what there is to call.
 //!
 //! Natively there is no host: [`testing::Host`] stands in, so that a grain's crate is tested with `cargo test`.
@@ -60,11 +60,13 @@ mod context;
 pub mod describe;
 mod error;
 mod fault;
+mod form;
 mod grain;
 mod instance;
 mod records;
 mod reply;
 mod saved;
+mod saving;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 mod typed;

@@ -1,13 +1,14 @@
 //! A state that another revision saved, on its way into this one: `#[grain(version = N, migrate = ...)]`.
 //!
-//! Saved states are JSON, so they describe themselves: fields go by name, and what a type doesn't know it passes over.
+//! Saved states describe themselves, be they in the SDK's own form or JSON: fields go by name, and what a type doesn't know it
+//! passes over.
 //! Nothing here decides when a grain moves or what becomes of one that can't: that's the host's.
 
 use std::fmt;
 
 use serde::de::DeserializeOwned;
 
-use crate::{Fault, FaultKind, Grain, MethodError};
+use crate::{Fault, FaultKind, Grain, MethodError, form};
 
 /// A state as another revision saved it.
 ///
@@ -51,15 +52,15 @@ use crate::{Fault, FaultKind, Grain, MethodError};
 pub struct SavedState {
     version: u32,
     key: String,
-    json: Vec<u8>,
+    bytes: Vec<u8>,
 }
 
 impl SavedState {
-    pub(crate) fn new(version: u32, key: &str, json: &[u8]) -> Self {
+    pub(crate) fn new(version: u32, key: &str, bytes: Vec<u8>) -> Self {
         Self {
             version,
             key: key.to_owned(),
-            json: json.to_owned(),
+            bytes,
         }
     }
 
@@ -73,9 +74,9 @@ impl SavedState {
         &self.key
     }
 
-    /// The state as it was saved: UTF-8 JSON.
-    pub fn json(&self) -> &[u8] {
-        &self.json
+    /// The state as it was saved: UTF-8 JSON, or the SDK's own form (docs/states.md), which begins with the byte 255.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// The state read as the type that it had. Fields that `T` doesn't know are passed over.
@@ -83,10 +84,19 @@ impl SavedState {
     /// # Errors
     /// When it's no `T`.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, StateError> {
-        serde_json::from_slice(&self.json).map_err(|error| StateError {
+        self.read().map_err(|reason| StateError {
             version: self.version,
-            reason: Some(error.to_string()),
+            reason: Some(reason),
         })
+    }
+
+    /// As [`SavedState::decode`], with no more than the reason.
+    fn read<T: DeserializeOwned>(&self) -> Result<T, String> {
+        if form::is_form(&self.bytes) {
+            form::read(&self.bytes).map_err(|error| error.to_string())
+        } else {
+            serde_json::from_slice(&self.bytes).map_err(|error| error.to_string())
+        }
     }
 
     /// What a migration returns for a version that it doesn't know.
@@ -95,6 +105,14 @@ impl SavedState {
             version: self.version,
             reason: None,
         }
+    }
+}
+
+impl Drop for SavedState {
+    /// Memory that is free again is still the grain's, and would be stored with its new state. Zeros take no room there.
+    fn drop(&mut self) {
+        self.bytes.fill(0);
+        std::hint::black_box(&self.bytes);
     }
 }
 
@@ -240,10 +258,9 @@ pub fn migrate_other<G: Grain>(saved: &SavedState, known: &[u32]) -> Result<G, F
 
 /// Reads a state by its fields' names, whatever its version is.
 pub(crate) fn read_as_it_is<G: Grain>(saved: &SavedState) -> Result<G, Fault> {
-    let SavedState { version, json, .. } = saved;
-    serde_json::from_slice(json).map_err(|error| {
-        let (name, own) = (G::NAME, G::VERSION);
-        let advice = match own.cmp(version) {
+    saved.read().map_err(|error| {
+        let (name, own, version) = (G::NAME, G::VERSION, saved.version);
+        let advice = match own.cmp(&version) {
             std::cmp::Ordering::Less => {
                 "this revision is older than the one that saved it. Deploy one that knows how to go back: \
                  `#[serde(alias = \"...\")]` for a renamed field, or `migrate(...)` with that version"

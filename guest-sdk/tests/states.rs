@@ -68,6 +68,118 @@ pub mod scale {
     }
 }
 
+fn load<G: Grain>(saved: Vec<u8>) -> Result<Instance<G>, String> {
+    let mut instance = Instance::new();
+    let loaded = instance.load(&Host::new().context("a"), 1, saved);
+    loaded.map(|()| instance).map_err(|fault| fault.message)
+}
+
+#[test]
+fn an_exactly_saved_state_is_loaded_by_the_names_of_its_fields() {
+    let mut lamp = loaded(r#"{"lit":true,"watts":5}"#).unwrap();
+    let saved = lamp.save_exactly().unwrap();
+    assert_eq!(saved[0], 0xff, "no JSON begins so");
+    assert_eq!(load::<Lamp>(saved.clone()).unwrap().save_exactly(), Ok(saved.clone()));
+    lamp.load(&Host::new().context("a"), 1, b"".as_slice()).unwrap();
+    assert_eq!(lamp.save_exactly(), Ok(Vec::new()), "never called");
+    let refused = load::<scale::Scale>(saved).unwrap_err();
+    assert!(refused.contains("can read: missing field `grams`"), "{refused}");
+}
+
+/// A state whose JSON is another's, and types that read something else than they write.
+pub mod odd {
+    use granary_sdk::prelude::*;
+
+    #[derive(Debug, Default, Serialize, Deserialize)]
+    pub struct Odd {
+        pub float: f64,
+        pub nested: Option<Option<u8>>,
+        #[serde(default = "usual", skip_serializing_if = "is_left_out")]
+        pub text: String,
+        pub choice: Choice,
+        #[serde(skip)]
+        pub cache: u8,
+    }
+
+    #[derive(Debug, Serialize, Deserialize)]
+    #[serde(untagged)]
+    pub enum Choice {
+        Small(u8),
+        Large(u64),
+    }
+
+    impl Default for Choice {
+        fn default() -> Self {
+            Self::Large(1 << 40)
+        }
+    }
+
+    fn usual() -> String {
+        "usual".to_owned()
+    }
+
+    fn is_left_out(text: &str) -> bool {
+        text == "left out"
+    }
+
+    #[grain]
+    impl Odd {
+        #[read]
+        pub fn get(&self) -> u8 {
+            self.cache
+        }
+    }
+}
+
+#[test]
+fn what_would_be_another_state_when_it_is_read_back_is_refused() {
+    use odd::{Choice, Odd};
+    let (mut both, mut exact) = (Vec::new(), Vec::new());
+    for state in [
+        Odd::default(),
+        Odd {
+            cache: 1,
+            ..Odd::default()
+        },
+        Odd {
+            nested: Some(None),
+            ..Odd::default()
+        },
+        Odd {
+            float: f64::INFINITY,
+            ..Odd::default()
+        },
+        Odd {
+            text: "left out".to_owned(),
+            ..Odd::default()
+        },
+        Odd {
+            choice: Choice::Large(5),
+            ..Odd::default()
+        },
+        Odd {
+            choice: Choice::Small(5),
+            ..Odd::default()
+        },
+    ] {
+        let json = serde_json::to_string(&state).unwrap();
+        let upgraded = testing::upgrade::<Odd, Odd>(&state).map(|state| serde_json::to_string(&state).unwrap());
+        exact.push(message(upgraded.clone()));
+        assert!(upgraded.is_err() || upgraded == Ok(json));
+        let saved = std::panic::catch_unwind(|| testing::save(&state));
+        both.push(saved.is_ok());
+    }
+    assert_eq!(both, [true, true, false, false, false, false, true]);
+    let (text, choice) = (&exact[4], &exact[5]);
+    assert!(
+        choice.starts_with("`choice` in the state of `odd` would be another"),
+        "{choice}"
+    );
+    assert!(text.starts_with("the state of `odd` would be another"), "{text}");
+    let moved: Vec<bool> = exact.iter().map(String::is_empty).collect();
+    assert_eq!(moved, [true, true, true, true, false, false, true]);
+}
+
 /// A deploy that changes nothing of the state leaves each bit of it.
 #[test]
 fn floats_are_saved_and_loaded_exactly() {
@@ -83,7 +195,7 @@ fn floats_are_saved_and_loaded_exactly() {
     }
     let saved = scale.save().unwrap();
     let mut other = Instance::<scale::Scale>::new();
-    other.load(&Host::new().context("a"), 1, &saved).unwrap();
+    other.load(&Host::new().context("a"), 1, saved.clone()).unwrap();
     assert!(other.save().unwrap() == saved);
 }
 
