@@ -107,7 +107,14 @@ impl Driver {
         let key = self.name().key.as_str();
         let request = RequestId([0; 16]).to_string();
         let from = old.deployment.clone();
-        let saved = old.instance.save(host.clone()).await;
+        let budget = &self.parts().budget;
+        // What is saved is kept here until it's loaded. Of many grains at a time that would be the host's memory.
+        let bytes = old.memory_bytes();
+        let until = tokio::time::Instant::now() + budget.patience();
+        let Some(mut room) = budget.room(bytes, until).await else {
+            return Relocated::Postponed(budget.overloaded(bytes), Some(old));
+        };
+        let saved = old.instance.save(host.clone(), target.code()).await;
         // Its room may be what the new instance needs.
         drop(old);
         let step = |name: &'static str, of: &Deployment| (name, of.revision.0);
@@ -116,18 +123,20 @@ impl Driver {
             Ok(Err(fault)) => return refused(step("save", &from), &fault),
             Err(failure) => return failed(step("save", &from), &failure),
         };
+        if !room.raise(state.len() as u64) {
+            return Relocated::Postponed(budget.overloaded(state.len() as u64), None);
+        }
         let mut new = match self.residence(target.clone(), &[]) {
             Ok(new) => Box::new(new),
             Err(failure) => return no_instance(failure),
         };
         let version = from.contract.description.version;
         let instance = &mut new.instance;
-        match instance.load(host.clone(), key, &request, version, &state).await {
+        match instance.load(host.clone(), key, &request, version, state).await {
             Ok(Ok(())) => {}
             Ok(Err(fault)) => return refused(step("load", target), &fault),
             Err(failure) => return failed(step("load", target), &failure),
         }
-        drop(state);
         match instance.check(host, key, &request).await {
             Ok(Ok(())) => {}
             Ok(Err(fault)) => return refused(step("check", target), &fault),
@@ -158,7 +167,8 @@ fn refused((step, revision): (&str, u32), fault: &Fault) -> Relocated {
 }
 
 fn failed((step, revision): (&str, u32), failure: &TurnFailure) -> Relocated {
-    if failure.did_not_run() {
+    // No room is no failure.
+    if failure.did_not_run() || matches!(failure, TurnFailure::HostMemory { .. }) {
         return Relocated::Postponed(CallFailure::before(Code::Overloaded, failure.to_string()), None);
     }
     let CallFailure { code, detail, .. } = turn_failure(failure);

@@ -30,6 +30,9 @@ pub struct WasmConfig {
     pub tick: Duration,
     /// The longest result of a turn in bytes, and the longest arguments of a call. Stops a guest from filling the host's memory.
     pub reply_limit: usize,
+    /// The longest state in bytes that a guest saves for another revision. Its memory's limit bounds it, too; this stops many at a time
+    /// from filling the host's memory where a guest may have more.
+    pub save_limit: usize,
     /// The longest description in bytes.
     pub describe_limit: usize,
     /// The most calls in one `invoke-all`.
@@ -91,6 +94,7 @@ impl Default for WasmConfig {
             describe_cpu: Duration::from_secs(1),
             tick: Duration::from_millis(1),
             reply_limit: 8 << 20,
+            save_limit: 64 << 20,
             describe_limit: 1 << 20,
             parallel_calls: 256,
             turn_calls: 10_000,

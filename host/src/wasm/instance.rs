@@ -126,17 +126,19 @@ impl Instance {
         self.construct(&host).await?;
         let arguments = [key.as_bytes(), request_id.as_bytes(), method.as_bytes(), args];
         let lengths = arguments.map(|bytes| bytes.len() as u32);
-        let turn = Turn::new(host, TurnKind::Value, &arguments);
+        let turn = Turn::new(host, TurnKind::Value, arguments.map(<[u8]>::to_vec).into());
         let call = self.call.clone();
         self.enter(turn, &call, (lengths[0], lengths[1], lengths[2], lengths[3]))
             .await
     }
 
-    /// The whole state as bytes that another revision's `load` understands.
-    pub async fn save(&mut self, host: Arc<dyn TurnHost>) -> Result<Answer, TurnFailure> {
+    /// The whole state as bytes that `target`'s `load` understands: so that nothing is lost, if both know how.
+    pub async fn save(&mut self, host: Arc<dyn TurnHost>, target: &Module) -> Result<Answer, TurnFailure> {
         self.construct(&host).await?;
-        let save = self.entry(Entry::Save)?;
-        self.enter(Turn::new(host, TurnKind::Value, &[]), &save, ()).await
+        let is_exact = self.module.saves_exactly() && target.saves_exactly();
+        let save = self.entry(if is_exact { Entry::SaveExactly } else { Entry::Save })?;
+        self.enter(Turn::new(host, TurnKind::State, Vec::new()), &save, ())
+            .await
     }
 
     /// Makes the state of a fresh instance from what another revision saved at state version `version`.
@@ -146,13 +148,14 @@ impl Instance {
         key: &str,
         request_id: &str,
         version: u32,
-        state: &[u8],
+        state: Vec<u8>,
     ) -> Result<Result<(), Fault>, TurnFailure> {
         self.construct(&host).await?;
-        let arguments = [key.as_bytes(), request_id.as_bytes(), state];
-        let lengths = arguments.map(|bytes| bytes.len() as u32);
+        // A state may be long: the only copy that is made of it is the guest's.
+        let arguments: Vec<Vec<u8>> = vec![key.into(), request_id.into(), state];
+        let lengths = [0, 1, 2].map(|place: usize| arguments[place].len() as u32);
         let load = self.entry(Entry::Load)?;
-        let turn = Turn::new(host, TurnKind::Empty, &arguments);
+        let turn = Turn::new(host, TurnKind::Empty, arguments);
         let answer = self
             .enter(turn, &load, (version, lengths[0], lengths[1], lengths[2]))
             .await?;
@@ -170,7 +173,7 @@ impl Instance {
         let arguments = [key.as_bytes(), request_id.as_bytes()];
         let lengths = arguments.map(|bytes| bytes.len() as u32);
         let check = self.entry(Entry::Check)?;
-        let turn = Turn::new(host, TurnKind::Empty, &arguments);
+        let turn = Turn::new(host, TurnKind::Empty, arguments.map(<[u8]>::to_vec).into());
         let answer = self.enter(turn, &check, (lengths[0], lengths[1])).await?;
         Ok(answer.map(drop))
     }
@@ -180,7 +183,7 @@ impl Instance {
         self.construct(&host).await?;
         let describe = self.entry(Entry::Describe)?;
         let answer = self
-            .enter(Turn::new(host, TurnKind::Describe, &[]), &describe, ())
+            .enter(Turn::new(host, TurnKind::Describe, Vec::new()), &describe, ())
             .await?;
         answer.map_err(|_| TurnFailure::Abi("describe has no fault".to_owned()))
     }
@@ -251,7 +254,11 @@ impl Instance {
         if self.fresh && self.module.facts.constructs {
             let construct = self.entry(Entry::Construct)?;
             let _ = self
-                .enter(Turn::new(Arc::clone(host), TurnKind::Construct, &[]), &construct, ())
+                .enter(
+                    Turn::new(Arc::clone(host), TurnKind::Construct, Vec::new()),
+                    &construct,
+                    (),
+                )
                 .await?;
         }
         self.fresh = false;

@@ -149,20 +149,24 @@ pub(super) enum TurnKind {
     Construct,
     /// `list<u8>`.
     Describe,
-    /// `result<list<u8>, fault>`: call, save.
+    /// `result<list<u8>, fault>`: call.
     Value,
+    /// The same, with a state: save.
+    State,
     /// `result<_, fault>`: load, check.
     Empty,
 }
 
 impl Turn {
-    pub(super) fn new(host: Arc<dyn TurnHost>, kind: TurnKind, arguments: &[&[u8]]) -> Turn {
+    /// `arguments` in the order of the function's parameters.
+    pub(super) fn new(host: Arc<dyn TurnHost>, kind: TurnKind, mut arguments: Vec<Vec<u8>>) -> Turn {
+        arguments.reverse();
         Turn {
             host,
             gate: None,
             kind,
             calls: 0,
-            arguments: arguments.iter().rev().map(|bytes| bytes.to_vec()).collect(),
+            arguments,
             reply: None,
             outcome: None,
             refused: Refused::No,
@@ -323,13 +327,15 @@ fn put_buffer(caller: &mut Caller<'_, GuestState>, ptr: u32) -> wasmtime::Result
 /// The guest's function has returned: keep its result before the guest frees it.
 fn take_result(caller: &mut Caller<'_, GuestState>, ptr: u32) -> wasmtime::Result<()> {
     let (memory, state) = memory_and_state(caller)?;
-    let (reply_limit, describe_limit) = (state.config.reply_limit, state.config.describe_limit);
+    let config = &state.config;
+    let (reply_limit, save_limit, describe_limit) = (config.reply_limit, config.save_limit, config.describe_limit);
     let turn = state.turn()?;
     let view = View::new(memory);
     let outcome = match turn.kind {
         TurnKind::Construct => Ok(Ok(Vec::new())),
         TurnKind::Describe => view.list_result(ptr, describe_limit).map(Ok),
         TurnKind::Value => view.result(ptr, true, reply_limit),
+        TurnKind::State => view.result(ptr, true, save_limit),
         TurnKind::Empty => view.result(ptr, false, reply_limit),
     };
     turn.outcome = Some(outcome.map_err(raise)?);

@@ -16,6 +16,8 @@ use crate::wasm::config::{ModuleLimits, WasmConfig};
 
 /// What the world calls its interface of exports.
 pub(super) const HANDLER: &str = "granary:grain/handler@0.1.0#";
+/// The optional export of a state that loses nothing.
+const EXACT: &str = "granary:grain/exact@0.1.0#save";
 /// Names that begin so are the host's own.
 pub(super) const RESERVED: &str = "granary:host/";
 /// The imports of the world and how many i32 they take; none returns anything in the canonical ABI.
@@ -84,6 +86,8 @@ pub(super) struct Handler {
     pub(super) save: Function,
     pub(super) load: Function,
     pub(super) check: Function,
+    /// Saves the state exactly, if the guest can.
+    pub(super) exact: Option<Function>,
     pub(super) realloc: u32,
 }
 
@@ -270,8 +274,13 @@ fn check_exports(census: &Census<'_>) -> Result<Handler, ModuleError> {
         save: function("save", 0)?,
         load: function("load", 7)?,
         check: function("check", 4)?,
+        exact: None,
         realloc: 0,
     };
+    if let Some(index) = find_export(census, EXACT, 0, 1)? {
+        let post = find_export(census, &format!("cabi_post_{EXACT}"), 1, 0)?;
+        handler.exact = Some(Function { index, post });
+    }
     match find_export(census, "cabi_realloc", 4, 1)? {
         Some(index) => handler.realloc = index,
         None => missing.push("cabi_realloc".to_owned()),

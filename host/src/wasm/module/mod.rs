@@ -46,6 +46,8 @@ pub(super) struct Facts {
     pub(super) stack_pointer: Option<StackPointer>,
     /// Whether something has to run before a grain's first turn.
     pub(super) constructs: bool,
+    /// Whether it can save a state exactly, and so load one that was.
+    pub(super) saves_exactly: bool,
 }
 
 impl CheckedModule {
@@ -79,6 +81,7 @@ impl CheckedModule {
                 stack: findings.stack,
                 stack_pointer: findings.stack_pointer,
                 constructs: !findings.constructors.is_empty(),
+                saves_exactly: findings.handler.exact.is_some(),
             },
         })
     }
@@ -132,6 +135,11 @@ impl Module {
     /// What its memories begin with.
     pub fn base(&self) -> &Arc<BaseImage> {
         &self.facts.base
+    }
+
+    /// Whether its `save` and `load` know the form that loses nothing.
+    pub fn saves_exactly(&self) -> bool {
+        self.facts.saves_exactly
     }
 
     /// The length in bytes that its memories begin with.

@@ -46,6 +46,8 @@ pub(crate) enum Entry {
     Call,
     /// `() -> ()`.
     Save,
+    /// `() -> ()`. Traps in a module that can't.
+    SaveExactly,
     /// `load(context, version, state)`: takes the version and the lengths of key, request id, state.
     Load,
     /// `check(context)`: takes the lengths of key and request id.
@@ -53,11 +55,12 @@ pub(crate) enum Entry {
 }
 
 impl Entry {
-    const ALL: [Entry; 6] = [
+    const ALL: [Entry; 7] = [
         Entry::Construct,
         Entry::Describe,
         Entry::Call,
         Entry::Save,
+        Entry::SaveExactly,
         Entry::Load,
         Entry::Check,
     ];
@@ -69,6 +72,7 @@ impl Entry {
             Entry::Describe => "granary:host/describe",
             Entry::Call => "granary:host/call",
             Entry::Save => "granary:host/save",
+            Entry::SaveExactly => "granary:host/save-exactly",
             Entry::Load => "granary:host/load",
             Entry::Check => "granary:host/check",
         }
@@ -77,7 +81,7 @@ impl Entry {
     /// How many i32 it takes.
     fn params(self) -> usize {
         match self {
-            Entry::Construct | Entry::Describe | Entry::Save => 0,
+            Entry::Construct | Entry::Describe | Entry::Save | Entry::SaveExactly => 0,
             Entry::Call | Entry::Load => 4,
             Entry::Check => 2,
         }
@@ -302,6 +306,14 @@ impl<'a> Plan<'a> {
             Entry::Describe => (handler.describe, 0),
             Entry::Call => (handler.call, 0),
             Entry::Save => (handler.save, 0),
+            Entry::SaveExactly => match handler.exact {
+                Some(exact) => (exact, 0),
+                None => {
+                    let mut function = Function::new([]);
+                    function.instructions().unreachable().end();
+                    return function;
+                }
+            },
             Entry::Load => (handler.load, 1),
             Entry::Check => (handler.check, 0),
         };

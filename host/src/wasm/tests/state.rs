@@ -217,17 +217,60 @@ fn statics_below_the_stack_pointer_are_state() {
 #[test]
 fn save_load_and_check_move_a_state_to_another_instance() {
     let engine = engine();
-    let mut old = Guest::default().start(&engine);
+    let (mut old, mut new) = (Guest::default().start(&engine), Guest::default().start(&engine));
     add(&mut old, 77);
-    let state = run(old.save(TestHost::new())).unwrap().unwrap();
+    let state = run(old.save(TestHost::new(), new.module())).unwrap().unwrap();
     assert_eq!(state, 77u64.to_le_bytes());
-    let mut new = Guest::default().start(&engine);
     assert_eq!(
-        run(new.load(TestHost::new(), "key", "request", 1, &state)).unwrap(),
+        run(new.load(TestHost::new(), "key", "request", 1, state)).unwrap(),
         Ok(())
     );
     assert_eq!(run(new.check(TestHost::new(), "key", "request")).unwrap(), Ok(()));
     assert_eq!(add(&mut new, 1), 78);
+}
+
+/// A guest that saves eight bytes exactly, which are other ones than it saves otherwise.
+fn exact() -> Guest {
+    Guest {
+        extra: r#"(data (i32.const 66100) "{}") (data (i32.const 66200) "exactly!")
+          (func (export "granary:grain/exact@0.1.0#save") (result i32) (call $ok (i32.const 66200) (i32.const 8)))
+          (func (export "cabi_post_granary:grain/exact@0.1.0#save") (param i32))"#,
+        ..Guest::default()
+    }
+}
+
+#[test]
+fn a_state_is_saved_exactly_where_both_revisions_can() {
+    let engine = engine();
+    let saved = |old: &Guest, new: &Guest| {
+        let target = new.compile(&engine);
+        run(old.start(&engine).save(TestHost::new(), &target)).unwrap().unwrap()
+    };
+    assert_eq!(saved(&exact(), &exact()), b"exactly!");
+    assert_eq!(saved(&exact(), &Guest::default()), [0; 8]);
+    assert_eq!(saved(&Guest::default(), &exact()), [0; 8]);
+}
+
+#[test]
+fn a_saved_state_has_its_own_limit() {
+    let config = WasmConfig {
+        reply_limit: 4,
+        save_limit: 8,
+        ..config()
+    };
+    let saved = |config: &WasmConfig| {
+        let engine = Engine::new(config).unwrap();
+        let mut guest = Guest::default().start(&engine);
+        let target = guest.module().clone();
+        run(guest.save(TestHost::new(), &target)).map_err(|failure| failure.to_string())
+    };
+    assert_eq!(saved(&config), Ok(Ok(vec![0; 8])), "longer than a reply may be");
+    let failure = saved(&WasmConfig {
+        save_limit: 7,
+        ..config
+    })
+    .unwrap_err();
+    assert!(failure.contains("8 bytes") && failure.contains('7'), "{failure}");
 }
 
 #[test]
