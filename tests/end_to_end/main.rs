@@ -19,3 +19,4 @@ mod rights;
 mod signals;
 mod starts;
 mod upgrades;
+mod values;
