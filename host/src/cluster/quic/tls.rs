@@ -28,9 +28,9 @@ use crate::clock::since_1970;
 
 /// What hosts of a cluster speak. The number rises with the form of what is said: hosts of different forms don't get past the handshake,
 /// instead of reading one thing for another.
-pub(super) const PEERS: &[u8] = b"granary/2";
+pub(super) const PEERS: &[u8] = b"granary/3";
 /// What a host speaks that isn't in yet.
-pub(super) const JOIN: &[u8] = b"granary-join/2";
+pub(super) const JOIN: &[u8] = b"granary-join/3";
 /// A connection on which nothing is heard for this long is over.
 const IDLE: Duration = Duration::from_secs(3);
 /// Between signs of life on a quiet one.
