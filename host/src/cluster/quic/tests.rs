@@ -1,5 +1,7 @@
 //! Hosts on loopback: what gets there, who is refused.
 
+mod stopping;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -50,6 +52,7 @@ impl Events for Heard {
             match &question[..] {
                 b"unreadable" => Answered::NotTaken,
                 b"fatal" => Answered::Lost,
+                b"endless" => std::future::pending().await,
                 _ => Answered::With([&from.0[..1], &question].concat().into()),
             }
         })
