@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use granary_core::api::{CallFailure, Code};
@@ -20,6 +20,8 @@ use crate::cluster::{Handle, Topic, Way, decode, encode, question};
 
 /// How long another host may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Before whoever has a grain is looked for again.
+const PAUSE: Duration = Duration::from_millis(20);
 
 #[derive(Serialize, Deserialize)]
 pub(super) enum Ask {
@@ -138,14 +140,29 @@ impl Router {
         }
     }
 
+    /// Asks whoever has a grain, another host when that one stops meanwhile; nothing when this host has it.
+    async fn ask_holder(&self, cluster: &Handle, grain: &GrainName, asked: &Ask) -> Result<Option<Told>, CallFailure> {
+        let limit = Instant::now() + PATIENCE;
+        loop {
+            let Some(host) = self.holder(cluster, grain).await else {
+                return Ok(None);
+            };
+            if let Some(told) = ask(cluster, host, asked).await {
+                return Ok(Some(told));
+            }
+            if Instant::now() >= limit {
+                return Err(silent(host));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
     pub(super) async fn status_there(&self, cluster: &Handle, grain: &GrainName) -> Result<GrainStatus, CallFailure> {
-        let Some(host) = self.holder(cluster, grain).await else {
-            return self.status_here(grain).await;
-        };
         let (kind, key) = (grain.kind.as_str().to_owned(), grain.key.as_str().to_owned());
-        match ask(cluster, host, &Ask::Status { kind, key }).await {
+        match self.ask_holder(cluster, grain, &Ask::Status { kind, key }).await? {
+            None => self.status_here(grain).await,
             Some(Told::Status(Some(status))) => Ok(status.open()),
-            _ => Err(silent(host)),
+            Some(_) => Err(unknown()),
         }
     }
 
@@ -154,13 +171,11 @@ impl Router {
         cluster: &Handle,
         grain: &GrainName,
     ) -> Result<Option<String>, CallFailure> {
-        let Some(host) = self.holder(cluster, grain).await else {
-            return self.catalog.digest(grain).await;
-        };
         let (kind, key) = (grain.kind.as_str().to_owned(), grain.key.as_str().to_owned());
-        match ask(cluster, host, &Ask::Digest { kind, key }).await {
+        match self.ask_holder(cluster, grain, &Ask::Digest { kind, key }).await? {
+            None => self.catalog.digest(grain).await,
             Some(Told::Digest(Some(digest))) => Ok(digest),
-            _ => Err(silent(host)),
+            Some(_) => Err(unknown()),
         }
     }
 
@@ -277,6 +292,10 @@ async fn ask_within(cluster: &Handle, host: HostId, asked: &Ask, patience: Durat
         }
     }
     None
+}
+
+fn unknown() -> CallFailure {
+    CallFailure::before(Code::NoQuorum, "the host that would know can't tell: its log says why")
 }
 
 fn silent(host: HostId) -> CallFailure {
