@@ -83,17 +83,24 @@ fn starts(census: &Census<'_>) -> bool {
     else {
         return false;
     };
-    // They come first, before `main`; the destructors at the end are as likely a body of calls.
-    let mut first = None;
-    let _ = visit(census, start, |operator| {
-        first = callee(operator).filter(|callee| is_nullary(census, *callee));
-        first.is_none()
+    // They come before `main`, which has a result; the destructors behind it are as likely a body of calls.
+    const FIRST: usize = 8;
+    let mut first = Vec::new();
+    let _ = visit(census, start, |operator| match callee(operator) {
+        Some(callee) if is_nullary(census, callee) => {
+            first.push(callee);
+            first.len() < FIRST
+        }
+        Some(_) => false,
+        None => true,
     });
-    let Some(constructors) = first.filter(|first| only_calls(census, *first) && !is_idle(census, *first, 2)) else {
-        return false;
+    let is_called_elsewhere = |constructors: u32| {
+        let mut others = (census.imported_functions..census.functions.len() as u32).filter(|other| *other != start);
+        others.any(|other| calls(census, other, constructors))
     };
-    let mut others = (census.imported_functions..census.functions.len() as u32).filter(|other| *other != start);
-    !others.any(|other| calls(census, other, constructors))
+    first
+        .into_iter()
+        .any(|first| only_calls(census, first) && !is_idle(census, first, 2) && !is_called_elsewhere(first))
 }
 
 /// What a linker's wrapper calls before and after the export.

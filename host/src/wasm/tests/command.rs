@@ -114,7 +114,8 @@ fn guests_that_look_like_it_are_no_commands() {
 #[test]
 fn constructors_that_only_a_start_runs_are_refused_as_nobody_would_run_them() {
     let start = |start: &str, more: &str| wrapped(&[], "", "", &format!("{start} {more} {LINKED}"));
-    let command = "(func (export \"_start\") (call $ctors) (call $main) (call $dtors)) (func $main (nop))";
+    let command = "(func (export \"_start\") (call $thread) (call $ctors) (drop (call $main)) (call $dtors))
+        (func $thread (i32.store (i32.const 66004) (i32.const 1))) (func $main (result i32) (i32.const 0))";
     for wasm in [start(command, ""), stripped(&start(command, ""))] {
         let error = checked(&wasm).unwrap_err();
         assert_eq!(error, ModuleError::CommandStart);
@@ -124,8 +125,8 @@ fn constructors_that_only_a_start_runs_are_refused_as_nobody_would_run_them() {
     taken(&start(command, "(func (export \"_initialize\") (call $ctors))"));
     taken(&start(command, "(func $once (call $ctors))"));
     taken(&start(command, "(export \"__wasm_call_ctors\" (func $ctors))"));
-    let plain =
-        "(func (export \"_start\") (call $nothing) (call $main) (call $dtors)) (func $nothing) (func $main (nop))";
+    let plain = "(func (export \"_start\") (call $nothing) (drop (call $main)) (call $dtors))
+        (func $nothing) (func $main (result i32) (i32.const 0))";
     taken(&start(plain, ""));
 }
 
