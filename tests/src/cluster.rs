@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::host::signal;
 use crate::network::Network;
-use crate::{Host, Request, port, wait};
+use crate::{Host, Request, port, procfs, wait};
 
 /// A port of its own, which it keeps when it starts again: the others look for it there, or where the network says.
 fn start(network: Option<&Network>, flags: &[&str]) -> Host {
@@ -160,6 +160,11 @@ impl Cluster {
 
     /// Stops a host's process without its knowledge, or lets it go on.
     pub fn freeze(&self, at: usize, frozen: bool) {
-        signal(self.hosts[at].pid(), if frozen { "STOP" } else { "CONT" });
+        let pid = self.hosts[at].pid();
+        signal(pid, if frozen { "STOP" } else { "CONT" });
+        // The others of its threads run on until the one that takes the signal has got a processor.
+        wait::until_equal("all of its threads stand still", true, || {
+            !frozen || procfs::is_stopped(pid)
+        });
     }
 }

@@ -10,6 +10,13 @@ pub fn bytes(pid: u32, field: &str) -> u64 {
     line.split_whitespace().next().unwrap().parse::<u64>().unwrap() << 10
 }
 
+/// Whether none of its threads runs, by SIGSTOP.
+pub fn is_stopped(pid: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let mut states = threads.filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok());
+    states.all(|status| status.contains("\nState:\tT"))
+}
+
 /// Its open descriptors, and what each leads to, but for the files of storage: the log's segments are made as they are needed, up to its
 /// limit, and kept, so that whoever writes has it make them.
 pub fn descriptors(pid: u32) -> Vec<(PathBuf, PathBuf)> {
