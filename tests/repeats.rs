@@ -210,7 +210,9 @@ fn whichever_host_of_three_is_killed_at_whatever_step_a_repeat_finds_one_effect(
         (0, Step::None),
     ];
     for kind in KINDS {
-        for (killed, step) in trials {
+        // What differs between the three that aren't deletions is the reply alone, which a step of each shows.
+        let is_all = matches!(kind, Kind::Value | Kind::Deletion);
+        for (killed, step) in trials.into_iter().filter(|trial| is_all || *trial == (0, Step::Sync)) {
             let key = format!("{kind:?}-{step:?}-{killed}");
             let client = &mut cluster.hosts[1].client();
             kind.prepare(client, &key);
