@@ -112,6 +112,10 @@ pub enum ModuleError {
     Host(String),
 }
 
+/// What mends a module that was linked as a command.
+const REACTOR: &str =
+    "link as a reactor, by `-mexec-model=reactor` with clang, by `-Clink-arg=--export=__wasm_call_ctors` in Rust";
+
 impl fmt::Display for ModuleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -165,12 +169,26 @@ impl fmt::Display for ModuleError {
             ModuleError::CommandExports(name) => write!(
                 f,
                 "the linker wrapped the exports ({name}), so that constructors and destructors would run with every call and the state begin anew \
-                 each time: link as a reactor, by `-mexec-model=reactor` with clang, by `-Clink-arg=--export=__wasm_call_ctors` in Rust"
+                 each time: {REACTOR}"
             ),
-            ModuleError::CommandStart => f.write_str(
-                "the module is a command: its constructors run in `_start`, which nobody calls in a grain: link as a reactor, by \
-                 `-mexec-model=reactor` with clang, by `-Clink-arg=--export=__wasm_call_ctors` in Rust",
+            ModuleError::CommandStart => write!(
+                f,
+                "the module is a command: its constructors run in `_start`, which nobody calls in a grain: {REACTOR}"
             ),
+            ModuleError::Describe(why) => f.write_str(why),
+            ModuleError::Busy => f.write_str("too many modules wait to be compiled: deploy again in a moment"),
+            ModuleError::Host(why) => write!(f, "the module can't be compiled now: {why}"),
+            ModuleError::Compile(_)
+            | ModuleError::CompileTime(_)
+            | ModuleError::CompileMemory(_)
+            | ModuleError::CompileCrash(_) => self.fmt_compiling(f),
+        }
+    }
+}
+
+impl ModuleError {
+    fn fmt_compiling(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             ModuleError::Compile(why) => write!(f, "the module does not compile: {why}"),
             ModuleError::CompileTime(limit) => write!(
                 f,
@@ -185,9 +203,7 @@ impl fmt::Display for ModuleError {
                 f,
                 "the compiler's process failed on this module ({how}); the host is unharmed, and its log says more"
             ),
-            ModuleError::Describe(why) => f.write_str(why),
-            ModuleError::Busy => f.write_str("too many modules wait to be compiled: deploy again in a moment"),
-            ModuleError::Host(why) => write!(f, "the module can't be compiled now: {why}"),
+            _ => Ok(()),
         }
     }
 }
