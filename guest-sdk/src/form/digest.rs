@@ -45,7 +45,10 @@ pub(super) fn hash(seed: u64, bytes: &[u8]) -> u64 {
     let mut hash = mix(seed ^ (bytes.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     for chunk in bytes.chunks(8) {
         // Most elements are shorter than a call that copies them.
-        let word = chunk.iter().rev().fold(0_u64, |word, byte| word << 8 | u64::from(*byte));
+        let word = chunk
+            .iter()
+            .rev()
+            .fold(0_u64, |word, byte| word << 8 | u64::from(*byte));
         hash = mix(hash ^ word);
     }
     hash

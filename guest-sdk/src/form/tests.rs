@@ -1,3 +1,5 @@
+//! Values that are written and read again, random ones and odd ones, and bytes that nobody has written.
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Debug;
 
@@ -104,7 +106,11 @@ fn state(chance: &mut Chance) -> State {
         by_option: [(None, vec![]), (Some(chance.below(2) == 0), vec![1, 2])].into(),
         set: (0..chance.below(9)).map(|_| chance.bits() as u8).collect(),
         marker: Marker,
-        result: if bits % 2 == 0 { Ok(1) } else { Err(chance.text()) },
+        result: if bits.is_multiple_of(2) {
+            Ok(1)
+        } else {
+            Err(chance.text())
+        },
     }
 }
 

@@ -48,7 +48,7 @@ fn a_vacancy_has_no_state_and_all_replies_and_is_not_listed() {
                 wait_durable(bench.storage(), lsn);
                 bench.reopen();
             }
-            assert_eq!(keys(bench.storage()), [name.key.clone()]);
+            assert_eq!(keys(bench.storage()), std::slice::from_ref(&name.key));
             let (head, lsn) = append(bench.storage(), &replying(2, vacancy(&name, &head)));
             if reopen_last {
                 wait_durable(bench.storage(), lsn);
@@ -86,7 +86,7 @@ fn a_vacancy_that_is_called_again_begins_with_the_modules_own_memory_and_keeps_i
                 let memory = memory(&stored);
                 assert_eq!((memory[8], memory[64], calls(&stored)), (0, 5, vec![1, 2]));
                 assert!(stored.exists());
-                assert_eq!(keys(bench.storage()), [name.key.clone()]);
+                assert_eq!(keys(bench.storage()), std::slice::from_ref(&name.key));
                 wait_durable(bench.storage(), lsn);
                 bench.reopen();
                 lsn = Lsn(0);

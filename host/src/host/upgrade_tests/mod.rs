@@ -5,6 +5,7 @@ mod world;
 use granary_core::api::{CallFailure, Code, Durability};
 use granary_core::id::Revision;
 use granary_core::reply_table::TableTime;
+use granary_core::reply_table::absent::AbsentTables;
 use granary_core::time::Time;
 
 use self::world::*;
@@ -388,9 +389,8 @@ fn what_a_deleted_grain_keeps_for_repeats_is_ended_when_it_is_too_old() {
         // As if it had left memory when the host started.
         let clock = (TableTime::default(), TableTime::default());
         let parts = &world.catalog.parts;
-        let mut absent = parts.absent.lock().unwrap();
-        absent.leave(&grain("a"), stored().head.hash, clock, true, Time(0));
-        drop(absent);
+        let left = |absent: &mut AbsentTables| absent.leave(&grain("a"), stored().head.hash, clock, true, Time(0));
+        left(&mut parts.absent.lock().unwrap());
         world.catalog.end_due_vacancies().await;
         assert!(stored().deleted && stored().replies.is_empty());
         assert_eq!(world.add("a", 1).await, of("1", 1));
