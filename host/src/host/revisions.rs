@@ -3,12 +3,14 @@
 //!
 //! **Not here:** what is in the table and how a module gets ready (`modules`), how a table is agreed on (`cluster`).
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use granary_core::api::{CallFailure, Code, Committed};
 use granary_core::id::{GrainId, HostId, ModuleHash};
+use granary_core::rng::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{Edited, Handle, Topic, decode, encode, question};
@@ -18,9 +20,10 @@ use crate::modules::{Agree, Agreed, Agreeing, Change, Modules, Table};
 const AGREE_PATIENCE: Duration = Duration::from_secs(10);
 /// How long it may take to learn what is agreed on.
 const READ_PATIENCE: Duration = Duration::from_secs(3);
-/// Between tries when others edit, too.
-const PAUSE: Duration = Duration::from_millis(20);
-const PAUSE_MOST: Duration = Duration::from_millis(500);
+/// Between tries when others edit, too: by chance between nothing and this, which doubles each time. Hosts that paused alike would take the
+/// table from each other for as long as they try.
+const PAUSE: Duration = Duration::from_millis(40);
+const PAUSE_MOST: Duration = Duration::from_secs(2);
 /// How long another host may take to make a new revision ready before a deploy returns without it: it catches up.
 const PUSH_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a host may take to send a module.
@@ -51,6 +54,8 @@ pub(super) struct Revisions {
     cluster: Handle,
     me: HostId,
     newest: Mutex<(u64, Vec<u8>)>,
+    /// Of the pauses between tries: another one on each host.
+    seed: AtomicU64,
 }
 
 /// Keeps this host's modules as the table says.
@@ -65,6 +70,7 @@ impl Revisions {
             cluster,
             me,
             newest: Mutex::default(),
+            seed: AtomicU64::new(me.0[..8].try_into().map(u64::from_le_bytes).unwrap_or_default()),
         })
     }
 
@@ -99,6 +105,7 @@ impl Revisions {
     /// Changes the table, until it's known whether that's done.
     async fn agree(&self, change: Change) -> (u64, Vec<u8>) {
         let mut pause = PAUSE;
+        let mut rng = Rng::new(self.seed.fetch_add(1, Ordering::Relaxed));
         loop {
             let change = change.clone();
             let edit = move |bytes: Option<&[u8]>| {
@@ -107,7 +114,7 @@ impl Revisions {
             };
             match self.cluster.edit(table_id(), Box::new(edit)).await {
                 Edited::Done(version, bytes) => return (version, bytes.unwrap_or_default()),
-                Edited::Again => tokio::time::sleep(pause).await,
+                Edited::Again => tokio::time::sleep(Duration::from_nanos(rng.below(pause.as_nanos() as u64))).await,
             }
             pause = (pause * 2).min(PAUSE_MOST);
         }
