@@ -13,17 +13,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use granary_core::api::{CallFailure, Code, Committed, Durability};
+use granary_core::api::{CallFailure, Code, Durability};
 use granary_core::id::{CallRoot, GrainKey, GrainName, GrainType, HostId, RequestId, Revision, Seq};
-use granary_core::message::{Caller, Once, Reply, Request, Work};
-use granary_core::routing::Travel;
+use granary_core::message::{Once, Reply, Work};
 
 pub use self::logs::{LogCursor, LogFilter, LogPage, LogRecord};
-use crate::activation::{Catalog, Parcel, StaleRead, Waiter, refusal};
+use crate::activation::{Catalog, OutsideRequest, StaleRead, refusal};
 pub use crate::activation::{UpgradeFailure, UpgradeStatus};
 use crate::cluster::Station;
 pub use crate::cluster::{ClusterView, HostView};
-use crate::modules::{Line, Target};
+use crate::modules::Target;
 use crate::storage::{Storage, StoredHead};
 
 /// A call from outside, checked as far as HTTP can check it.
@@ -181,19 +180,31 @@ impl Router {
             revision,
         };
         let once = call.idempotency.map(|key| key.once(&call.grain, &work));
-        self.request(call.id, &call.grain, &line, work, once, call.timeout)
-            .await
+        let request = OutsideRequest {
+            id: call.id,
+            grain: &call.grain,
+            work,
+            once,
+            timeout: call.timeout,
+        };
+        self.catalog.request(&line, request).await
     }
 
     /// Deletes a grain, through its mailbox.
     pub async fn delete(&self, deletion: Deletion) -> Reply {
-        let Deletion { id, grain, timeout, .. } = &deletion;
+        let grain = &deletion.grain;
         let line = match self.catalog.parts.modules.line(&grain.kind) {
             Ok(line) => line,
             Err(failure) => return refusal(failure),
         };
-        let once = deletion.idempotency.as_ref().map(|key| key.once(grain, &Work::Delete));
-        self.request(*id, grain, &line, Work::Delete, once, *timeout).await
+        let request = OutsideRequest {
+            id: deletion.id,
+            grain,
+            work: Work::Delete,
+            once: deletion.idempotency.map(|key| key.once(grain, &Work::Delete)),
+            timeout: deletion.timeout,
+        };
+        self.catalog.request(&line, request).await
     }
 
     /// What is known of a grain, by who holds it.
@@ -316,66 +327,6 @@ impl Router {
         let keys: Vec<GrainKey> = keys.into_iter().take(limit).collect();
         let next = keys.last().filter(|_| is_more).cloned();
         Ok(KeyPage { keys, next })
-    }
-
-    async fn request(
-        &self,
-        id: RequestId,
-        grain: &GrainName,
-        line: &Arc<Line>,
-        work: Work,
-        once: Option<Once>,
-        timeout: Duration,
-    ) -> Reply {
-        let parts = &self.catalog.parts;
-        let deadline = parts.clock.time().plus_nanos(timeout.as_nanos() as u64);
-        let alone = parts.stays_alone().await;
-        if let Some(cluster) = parts.cluster() {
-            let parcel = Parcel {
-                id,
-                grain: grain.clone(),
-                work,
-                once,
-                chain: Arc::new([]),
-                deadline,
-                caller: None,
-                sender: None,
-            };
-            return self.catalog.reach(cluster, &parcel, None, Travel::default()).await;
-        }
-        let token = parts.token();
-        let caller = Caller::Outside;
-        let request = Request {
-            token,
-            id,
-            work,
-            caller,
-            deadline,
-            chain: Arc::new([]),
-            once,
-        };
-        let waiting = match parts.backlog.admit(&request) {
-            Ok(waiting) => waiting,
-            Err(failure) => return refusal(failure),
-        };
-        let (waiter, mut reply) = Waiter::new(None, waiting);
-        let driver = self.catalog.deliver(grain, line, request, waiter);
-        drop(alone);
-        let answer = match tokio::time::timeout(timeout, &mut reply).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                // The activation says whether the turn may have run.
-                driver.withdraw(token);
-                reply.await
-            }
-        };
-        match answer {
-            Ok((reply, _)) => reply,
-            Err(_) => refusal(CallFailure {
-                committed: Committed::Unknown,
-                ..CallFailure::before(Code::Overloaded, "the host stops: ask again when it's back")
-            }),
-        }
     }
 }
 
