@@ -26,7 +26,7 @@ const CALLED_NANOS: u64 = 10_000_000_000;
 pub struct Sight {
     /// Requests of this host's own callers that are open.
     pub requests: usize,
-    /// Grains in memory.
+    /// Grains in memory, and those that have left it and whose last commit no quorum has accepted yet.
     pub grains: usize,
     /// Questions of other hosts that this one works on.
     pub questions: usize,

@@ -65,6 +65,8 @@ pub(super) struct Counts {
     pub(super) journal_bytes: AtomicU64,
     /// How often the thread took longer than it may until it listened again.
     pub(super) busy: AtomicU64,
+    /// Activations from when they are asked for until they are over.
+    pub(super) activations: AtomicUsize,
 }
 
 /// The notes on their way to an office that isn't open yet.
@@ -123,15 +125,15 @@ pub(crate) fn open(start: Start<'_>, handle: &Handle, inbox: Inbox) -> Result<Jo
     let cluster = recovery.finish(now, founds.is_some(), &mut files);
     let cluster = cluster.map_err(|missing| StorageError::Corrupt(missing.to_string()))?;
     handle.link.get_or_init(|| link.clone());
-    let mut office = Office::new(cluster, (files, reader), link, clock, handle.config.clone());
+    let seen = (handle.config.clone(), handle.counts.clone());
+    let mut office = Office::new(cluster, (files, reader), link, clock, seen);
     office.give(now, Input::Start { founds });
-    let counts = handle.counts.clone();
     let inbox = inbox.0;
     let runtime = tokio::runtime::Handle::current();
     let thread = threads::start("cluster", move || {
         // Drivers that hear of news start tasks.
         let _inside = runtime.enter();
-        office.run(&inbox, &counts);
+        office.run(&inbox);
     })?;
     Ok(thread)
 }
@@ -194,6 +196,11 @@ impl Handle {
     /// What the office's thread is behind with.
     pub(super) fn counts(&self) -> &Counts {
         &self.counts
+    }
+
+    /// Activations of this host, those included that are closed and whose last commits no quorum has accepted yet.
+    pub(crate) fn activations(&self) -> usize {
+        self.counts.activations.load(Ordering::Acquire)
     }
 
     /// Membership has changed its mind.

@@ -63,6 +63,8 @@ pub(super) struct Office {
     clock: Clock,
     /// The newest configuration, for those who ask without waiting.
     config: Arc<Mutex<Option<Arc<Config>>>>,
+    /// What it is behind with, for the same.
+    counts: Arc<Counts>,
     listeners: HashMap<Token, Listener>,
     readers: HashMap<Token, oneshot::Sender<bool>>,
     editors: HashMap<Token, Editor>,
@@ -78,7 +80,7 @@ impl Office {
         (files, reader): (Files, Reader),
         link: Arc<dyn Link>,
         clock: Clock,
-        config: Arc<Mutex<Option<Arc<Config>>>>,
+        (config, counts): (Arc<Mutex<Option<Arc<Config>>>>, Arc<Counts>),
     ) -> Office {
         Office {
             cluster,
@@ -87,6 +89,7 @@ impl Office {
             link,
             clock,
             config,
+            counts,
             listeners: HashMap::new(),
             readers: HashMap::new(),
             editors: HashMap::new(),
@@ -97,7 +100,7 @@ impl Office {
     }
 
     /// Takes notes until it's told to stop.
-    pub(super) fn run(mut self, notes: &Receiver<Note>, counts: &Counts) {
+    pub(super) fn run(mut self, notes: &Receiver<Note>) {
         self.flush();
         loop {
             let now = self.clock.time();
@@ -119,7 +122,7 @@ impl Office {
                     return;
                 }
                 if matches!(note, Note::Frame { .. }) {
-                    counts.frames.fetch_sub(1, Ordering::Relaxed);
+                    self.counts.frames.fetch_sub(1, Ordering::Relaxed);
                 }
                 self.take(note);
                 next = if taken + 1 < BATCH { notes.try_recv().ok() } else { None };
@@ -130,11 +133,11 @@ impl Office {
             }
             self.flush();
             let journal = &self.files.journal;
-            counts.journal_bytes.store(journal.waiting(), Ordering::Relaxed);
+            self.counts.journal_bytes.store(journal.waiting(), Ordering::Relaxed);
             let is_long = journal.is_long();
             self.cluster.tidy(is_long, &mut self.files);
             if self.clock.time().nanos_since(began) > BUSY_NANOS {
-                counts.busy.fetch_add(1, Ordering::Relaxed);
+                self.counts.busy.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
@@ -228,7 +231,18 @@ impl Office {
         let token = self.token();
         let (grain, reply) = (name.id(), Some(reply));
         self.listeners.insert(token, Listener { grain, hear, reply });
+        self.count_activations();
         self.give(now, Input::Open { token, name });
+    }
+
+    fn no_longer_listens(&mut self, token: Token) {
+        self.listeners.remove(&token);
+        self.count_activations();
+    }
+
+    /// At once: an activation is counted before whoever asked for it knows of it.
+    fn count_activations(&self) {
+        self.counts.activations.store(self.listeners.len(), Ordering::Release);
     }
 
     /// Does what the machine says. Returns what it is to hear of that.
@@ -282,7 +296,7 @@ impl Office {
         let opened = match opened {
             Ok(opened) => opened,
             Err(error) => {
-                self.listeners.remove(&token);
+                self.no_longer_listens(token);
                 let error = match error {
                     machine::OpenError::Held(host) => OpenError::Held(host),
                     machine::OpenError::Over => OpenError::Over,
@@ -307,7 +321,7 @@ impl Office {
             listener.hear.clone().hear(news);
         }
         if news == News::Over {
-            self.listeners.remove(&token);
+            self.no_longer_listens(token);
         }
     }
 

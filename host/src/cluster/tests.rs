@@ -268,6 +268,34 @@ async fn what_was_committed_is_served_by_another_host_when_the_first_is_dead() {
     }
 }
 
+/// A `volatile` grain is written when it leaves memory. A host that says good-bye before a quorum has that would have the others take
+/// the grain over without it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_activation_counts_until_its_last_commit_is_accepted() {
+    let net = Arc::new(Net::default());
+    let sides = cluster(&net).await;
+    let (grain, ear) = (name("alice"), Arc::new(Ear::default()));
+    let opened = sides[0].handle.open(&grain, ear.clone()).await.unwrap();
+    assert_eq!(sides[0].handle.activations(), 1);
+    net.dead.write().unwrap().insert(sides[0].id);
+    let handle = &sides[0].handle;
+    handle.propose(grain.id(), commit(&grain, opened.ballot, 1, [0; 16]));
+    handle.close(grain.id(), None);
+    assert!(handle.answers(PATIENCE).await, "it has taken both");
+    assert_eq!(handle.activations(), 1, "nobody else has the commit");
+    net.dead.write().unwrap().clear();
+    ear.wait_for(News::Over).await;
+    until("it's over", async || handle.activations() == 0).await;
+    let mut head = None;
+    until("another host takes it", async || {
+        let opened = sides[1].handle.open(&grain, Arc::new(Ear::default())).await;
+        head = opened.ok().and_then(|opened| opened.head);
+        head.is_some()
+    })
+    .await;
+    assert_eq!(head.unwrap().seq, Seq(1));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn all_hosts_start_again_and_nothing_is_lost() {
     let net = Arc::new(Net::default());

@@ -1,11 +1,11 @@
 //! Stops a host: looks at what there is, asks the machine (`granary_core::stopping`) and does what it says.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use granary_core::id::HostId;
+use granary_core::id::{GrainId, HostId};
 use granary_core::slot::Slot;
 use granary_core::stopping::{self, Company, Output, Report, Sight, Stopping};
 use tokio::task::JoinSet;
@@ -31,7 +31,9 @@ pub(super) struct Leaver {
     catalog: Arc<Catalog>,
     station: Option<Arc<Station>>,
     machine: Stopping,
-    leaving: JoinSet<()>,
+    leaving: JoinSet<GrainId>,
+    /// Those that are on their way.
+    under_way: HashSet<GrainId>,
     draining: BTreeSet<HostId>,
     draining_at: Option<Instant>,
 }
@@ -49,6 +51,7 @@ impl Leaver {
             station: station.cloned(),
             machine: Stopping::new(catalog.parts.clock.time(), nanos(LIMIT), nanos(MISSING_LIMIT)),
             leaving: JoinSet::new(),
+            under_way: HashSet::new(),
             draining: BTreeSet::new(),
             draining_at: None,
         }
@@ -88,7 +91,11 @@ impl Leaver {
         let station = self.station.as_ref();
         Sight {
             requests,
-            grains: self.catalog.len(),
+            // Once the others know that this host goes they take its grains over, whatever is still under way to them.
+            grains: self
+                .catalog
+                .len()
+                .max(station.map_or(0, |station| station.activations())),
             questions: station.map_or(0, |station| station.questions()),
             company: station.map_or(Company::Alone, |station| station.company()),
             has_parted: station.is_none_or(|station| station.has_parted()),
@@ -98,7 +105,11 @@ impl Leaver {
     /// Begins with as many grains as may be on their way at a time.
     async fn hand_over(&mut self) {
         let Some(station) = self.station.clone() else { return };
-        while self.leaving.try_join_next().is_some() {}
+        while let Some(left) = self.leaving.try_join_next() {
+            if let Ok(grain) = left {
+                self.under_way.remove(&grain);
+            }
+        }
         if self.draining_at.is_none_or(|at| at.elapsed() > DRAINING_HOLDS) {
             (self.draining, self.draining_at) = (station.draining().await, Some(Instant::now()));
         }
@@ -115,7 +126,7 @@ impl Leaver {
     }
 
     fn send(&mut self, station: &Station, driver: Arc<Driver>) {
-        if self.catalog.is_leaving(driver.id()) {
+        if self.under_way.contains(&driver.id()) || self.catalog.is_leaving(driver.id()) {
             return;
         }
         let idle = driver.idle_ms().map(|ms| ms.saturating_mul(1_000_000));
@@ -123,8 +134,11 @@ impl Leaver {
         match (heir, self.catalog.parts.cluster()) {
             (Some(to), Some(cluster)) if stopping::is_wanted(idle) => {
                 let (catalog, cluster) = (self.catalog.clone(), cluster.clone());
-                self.leaving
-                    .spawn(async move { catalog.send_off_or_say(&cluster, &driver, to).await });
+                self.under_way.insert(driver.id());
+                self.leaving.spawn(async move {
+                    catalog.send_off_or_say(&cluster, &driver, to).await;
+                    driver.id()
+                });
             }
             _ => driver.evict(),
         }

@@ -50,6 +50,11 @@ impl Station {
         self.quic.refuse();
     }
 
+    /// This host's activations, as far as the cluster knows: one that has ended here is over when its last commits are accepted.
+    pub(crate) fn activations(&self) -> usize {
+        self.handle.activations()
+    }
+
     /// Questions of other hosts that this one works on.
     pub(crate) fn questions(&self) -> usize {
         self.quic.questions()
