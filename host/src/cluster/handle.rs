@@ -125,8 +125,8 @@ pub(crate) fn open(start: Start<'_>, handle: &Handle, inbox: Inbox) -> Result<Jo
     let cluster = recovery.finish(now, founds.is_some(), &mut files);
     let cluster = cluster.map_err(|missing| StorageError::Corrupt(missing.to_string()))?;
     handle.link.get_or_init(|| link.clone());
-    let seen = (handle.config.clone(), handle.counts.clone());
-    let mut office = Office::new(cluster, (files, reader), link, clock, seen);
+    let (agreed, counts) = (handle.config.clone(), handle.counts.clone());
+    let mut office = Office::new(cluster, (files, reader), link, clock, agreed, counts);
     office.give(now, Input::Start { founds });
     let inbox = inbox.0;
     let runtime = tokio::runtime::Handle::current();

@@ -80,7 +80,8 @@ impl Office {
         (files, reader): (Files, Reader),
         link: Arc<dyn Link>,
         clock: Clock,
-        (config, counts): (Arc<Mutex<Option<Arc<Config>>>>, Arc<Counts>),
+        config: Arc<Mutex<Option<Arc<Config>>>>,
+        counts: Arc<Counts>,
     ) -> Office {
         Office {
             cluster,
